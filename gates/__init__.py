@@ -1,0 +1,1 @@
+"""The shipped quality gates: one readable test each."""

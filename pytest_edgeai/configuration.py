@@ -1,0 +1,203 @@
+"""Resolve each setting to a typed value and remember who set it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pytest_edgeai.errors import UserError, did_you_mean
+from pytest_edgeai.records import JSON
+from pytest_edgeai.settings import BY_NAME, OPTIONS, Option
+
+TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
+FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one session; see :data:`pytest_edgeai.settings.OPTIONS` for their meaning.
+
+    Attributes:
+        origins: setting name to who set it: ``default``, ``edgeai.toml``, a variable or a flag.
+    """
+
+    target: tuple[str, ...]
+    manifest: Path | None
+    model: tuple[str, ...]
+    framework: tuple[str, ...]
+    budget: float
+    inconclusive: Literal["fail", "skip"]
+    cache_dir: Path | None
+    refresh: bool
+    json: Path | None
+    junit: Path | None
+    markdown: Path | None
+    promote: Path | None
+    allow_proxy: bool
+    plan: bool
+    threshold: Mapping[str, str]
+    threads: int
+    time_limit: float
+    origins: Mapping[str, str]
+
+
+def resolve(
+    command_line: Mapping[str, Any],
+    environment: Mapping[str, str],
+    manifest: Mapping[str, JSON],
+    *,
+    manifest_path: Path | None,
+    invocation_directory: Path,
+) -> Settings:
+    """Resolve every setting: command line > environment > manifest > default.
+
+    Args:
+        command_line: option destination to value; ``None`` where the flag was not given.
+        environment: the process environment.
+        manifest: the ``[settings]`` table.
+        manifest_path: the file that table stands in; its paths are relative to it.
+        invocation_directory: where relative paths of flags and variables start.
+
+    Raises:
+        UserError: a value is of the wrong type or range; names its origin and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for option in OPTIONS:
+        raw, origin, base = option.default, "default", invocation_directory
+        if command_line.get(option.destination) not in (None, [], False):
+            raw, origin = command_line[option.destination], option.flag
+        elif option.variable in environment:
+            raw, origin = environment[option.variable], option.variable
+        elif option.name in manifest and manifest_path is not None:
+            raw, origin = manifest[option.name], manifest_path.name
+            base = manifest_path.parent
+        where = f"{origin} [settings] {option.name}" if option.name in manifest else origin
+        values[option.name] = (
+            raw if origin == "default" and option.kind != "thresholds" else _parse(option, raw, where, base)
+        )
+        origins[option.name] = origin
+    return Settings(**values, origins=origins)
+
+
+def check_manifest_settings(table: Mapping[str, JSON], where: str) -> None:
+    """Refuse keys under ``[settings]`` that are no settings.
+
+    Raises:
+        UserError: an unknown key, or one that only the command line can set.
+    """
+    allowed = sorted(option.name for option in OPTIONS if option.in_manifest)
+    for key in table:
+        if key not in allowed:
+            raise UserError(
+                f'unknown key "{key}"',
+                where=f"{where} [settings]",
+                allowed=", ".join(allowed),
+                advice=did_you_mean(key, allowed),
+            )
+
+
+def _parse(option: Option, raw: Any, where: str, base: Path) -> Any:
+    return _PARSERS[option.kind](option, raw, where, base)
+
+
+def _parse_names(option: Option, raw: Any, where: str, base: Path) -> tuple[str, ...]:
+    if isinstance(raw, str):
+        raw = [raw]
+    if not isinstance(raw, Sequence) or not all(isinstance(item, str) for item in raw):
+        raise UserError(f"{raw!r} is not a list of names", where=where, allowed=option.metavar)
+    names = tuple(dict.fromkeys(part.strip() for item in raw for part in item.split(",")))
+    if not names or not all(names):
+        raise UserError("an empty name", where=where, allowed=option.metavar)
+    return names
+
+
+def _parse_choice(option: Option, raw: Any, where: str, base: Path) -> str:
+    if raw not in option.choices:
+        raise UserError(
+            f"{raw!r} is not a choice",
+            where=where,
+            allowed=", ".join(option.choices),
+            advice=did_you_mean(str(raw), option.choices),
+        )
+    return cast("str", raw)
+
+
+def _parse_path(option: Option, raw: Any, where: str, base: Path) -> Path:
+    if not isinstance(raw, str) or not raw or "\0" in raw:
+        raise UserError(f"{raw!r} is not a path", where=where, allowed="a path")
+    return base / Path(raw).expanduser()
+
+
+def _parse_seconds(option: Option, raw: Any, where: str, base: Path) -> float:
+    allowed = "a number of seconds above 0"
+    try:
+        seconds = math.nan if isinstance(raw, bool) else float(raw)
+    except (TypeError, ValueError):
+        raise UserError(f"{raw!r} is not a number", where=where, allowed=allowed) from None
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UserError(f"{raw!r} is out of range", where=where, allowed=allowed)
+    return seconds
+
+
+def _parse_count(option: Option, raw: Any, where: str, base: Path) -> int:
+    allowed = "a whole number from 1 to 1024"
+    try:
+        count = 0 if isinstance(raw, (bool, float)) else int(raw)
+    except (TypeError, ValueError):
+        raise UserError(f"{raw!r} is not a whole number", where=where, allowed=allowed) from None
+    if not 1 <= count <= 1024:
+        raise UserError(f"{raw!r} is out of range", where=where, allowed=allowed)
+    return count
+
+
+def _parse_flag(option: Option, raw: Any, where: str, base: Path) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.lower() in TRUE_WORDS | FALSE_WORDS:
+        return raw.lower() in TRUE_WORDS
+    raise UserError(f"{raw!r} is neither true nor false", where=where, allowed="true, false")
+
+
+def _parse_thresholds(option: Option, raw: Any, where: str, base: Path) -> dict[str, str]:
+    if isinstance(raw, Mapping):
+        return {str(gate): str(value) for gate, value in raw.items()}
+    items = raw.split(",") if isinstance(raw, str) else raw
+    thresholds: dict[str, str] = {}
+    for item in items:
+        gate, separator, value = str(item).partition("=")
+        if not separator or not gate.strip() or not value.strip():
+            raise UserError(f"{item!r} is no threshold", where=where, allowed="GATE=VALUE")
+        thresholds[gate.strip()] = value.strip()
+    return thresholds
+
+
+_PARSERS: Mapping[str, Callable[[Option, Any, str, Path], Any]] = {
+    "names": _parse_names,
+    "choice": _parse_choice,
+    "path": _parse_path,
+    "seconds": _parse_seconds,
+    "count": _parse_count,
+    "flag": _parse_flag,
+    "thresholds": _parse_thresholds,
+}
+
+
+def describe_origins(settings: Settings) -> dict[str, tuple[str, str]]:
+    """Return setting name to ``(value, origin)`` for every setting that somebody set."""
+    return {
+        name: (_readable(getattr(settings, name)), origin)
+        for name, origin in settings.origins.items()
+        if origin != "default" and name in BY_NAME
+    }
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    return str(value)

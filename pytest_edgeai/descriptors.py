@@ -1,0 +1,107 @@
+"""What plugins contribute: descriptions with import paths, never live objects.
+
+A descriptor can be created, compared and sent to another interpreter without importing the framework
+that it describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pytest_edgeai.records import Relation
+
+
+@dataclass(frozen=True)
+class FrameworkDescriptor:
+    """One optimization framework.
+
+    Attributes:
+        name: as users write it (``openvino``).
+        implementation: ``"package.module:Class"`` of a
+            :class:`pytest_edgeai.optimize.frameworks.base.Framework`; imported in the worker only.
+        install: the exact command that installs what it needs.
+        distributions: names of the distributions that must be installed in its interpreter.
+        formats: model formats that it takes (``onnx``, ``openvino``).
+        schemes: scheme name to the precision that the scheme claims; ``convert`` is full precision.
+        cpu_time_is_valid: whether the CPU time of its process says how long a call took.
+        versions_of: further distributions whose versions belong to the content address.
+    """
+
+    name: str
+    implementation: str
+    install: str
+    distributions: tuple[str, ...]
+    formats: tuple[str, ...]
+    schemes: Mapping[str, str]
+    cpu_time_is_valid: bool = True
+    versions_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TargetDescriptor:
+    """One class of edge hardware.
+
+    Attributes:
+        name: as users write it (``intel``).
+        title: for people (``Intel CPU/GPU``).
+        frameworks: frameworks in order of preference.
+        host_vendors: CPU vendors that make a host of this kind; empty: any vendor.
+        host_architectures: machine architectures of this kind; empty: any.
+        note: what a reader of the plan should know.
+    """
+
+    name: str
+    title: str
+    frameworks: tuple[str, ...]
+    host_vendors: tuple[str, ...] = ()
+    host_architectures: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class MetricDescriptor:
+    """One quality metric, computed per sample.
+
+    Attributes:
+        name: as users write it (``accuracy``).
+        implementation: ``"package.module:callable"``, called with ``(outputs, labels)``: output name
+            to array, and the labels; returns float scores of shape ``(samples,)``.
+        kind: ``proportion`` (0 or 1 per sample) or ``loss`` (non-negative, lower is better).
+        tasks: Hugging Face task names that use it by default.
+    """
+
+    name: str
+    implementation: str
+    kind: str = "proportion"
+    tasks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GateDescriptor:
+    """One quality gate.
+
+    Attributes:
+        name: as users write it (``speedup``).
+        test: ``"package.module:function"`` of the test function that is the gate.
+        decide: ``"package.module:function"`` called with ``(workbench, candidate, threshold)``;
+            returns a :class:`~pytest_edgeai.records.Verdict`.
+        relation: how the observed value must stand to the threshold.
+        threshold: default limit; ``None`` where the gate has none.
+        unit: unit of the observed value.
+        measures_speed: whether a proxy host's figure certifies nothing.
+        only_with_limit: whether the gate exists only where a limit is set.
+        summary: one line for ``--edge-plan`` and the docs.
+        settings: further keys of the ``[gates]`` table that the gate reads.
+    """
+
+    name: str
+    test: str
+    decide: str
+    relation: Relation
+    threshold: float | None
+    unit: str
+    summary: str
+    measures_speed: bool = False
+    only_with_limit: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)

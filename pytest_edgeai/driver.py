@@ -1,0 +1,344 @@
+"""The plugin with a target: collects the manifest, runs gates, hears verdicts, reports, promotes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_edgeai.assess.hardware import read_host
+from pytest_edgeai.collect import ManifestFile
+from pytest_edgeai.comparison import VERDICTS, marker_overrides
+from pytest_edgeai.configuration import Settings, resolve
+from pytest_edgeai.errors import EdgeAIError, UserError, did_you_mean
+from pytest_edgeai.files import check_writable_directory
+from pytest_edgeai.ledger import Ledger
+from pytest_edgeai.manifest import MANIFEST_NAME, PYPROJECT_NAME, find_manifest, read_manifest, read_tables
+from pytest_edgeai.plan.selection import PlannedCandidate
+from pytest_edgeai.progress import Progress
+from pytest_edgeai.publishing import Publisher
+from pytest_edgeai.records import Verdict
+from pytest_edgeai.session import Session, open_session
+from pytest_edgeai.settings import OPTIONS
+from pytest_edgeai.shipped import catalogue
+from pytest_edgeai.workbench import Workbench
+
+DRIVER = pytest.StashKey["Driver"]()
+PLUGIN_NAME = "edgeai-driver"
+FIXTURE_MODULES = ("candidates", "onnxruntime", "openvino")
+CACHE_NAME = ".edgeai"
+NAME_MARKERS = ("edge_target", "edge_framework", "edge_model")
+
+
+def activate(config: pytest.Config) -> None:
+    """Open a session and register the driver.
+
+    Raises:
+        pytest.UsageError: a setting, the manifest or a model is wrong; one line.
+    """
+    try:
+        driver = Driver(config)
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[DRIVER] = driver
+    config.pluginmanager.register(driver, PLUGIN_NAME)
+    for name in FIXTURE_MODULES:
+        config.pluginmanager.import_plugin(f"pytest_edgeai.fixtures.{name}")
+
+
+def workbench_of(config: pytest.Config) -> Workbench:
+    """Return the session's workbench."""
+    return config.stash[DRIVER].workbench()
+
+
+def running_test(config: pytest.Config) -> pytest.Item | None:
+    """Return the test that is running."""
+    return config.stash[DRIVER].running
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Return whether this is a worker process of pytest-xdist."""
+    return hasattr(config, "workerinput")
+
+
+class Driver:
+    """Connects pytest with the flow; holds no logic of its own."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Resolve settings, read the manifest and plan.
+
+        Raises:
+            UserError: what the user has to mend.
+        """
+        self.config = config
+        self.running: pytest.Item | None = None
+        self.ledger = Ledger()
+        self.progress = Progress(self._write_progress)
+        self.settings, manifest_path = _settings(config)
+        known = catalogue(config.hook)
+        manifest = read_manifest(manifest_path, known)
+        cache = self.settings.cache_dir or manifest_path.parent / CACHE_NAME
+        if not self.settings.plan:
+            check_writable_directory(cache, self._origin("cache_dir"))
+            _ignore_in_git(cache, chosen=self.settings.cache_dir is not None)
+        self.session: Session = open_session(
+            self.settings,
+            known,
+            manifest,
+            read_host(),
+            choose_recipes=lambda model, facts, framework, target: config.hook.pytest_edgeai_recipes(
+                model=model, facts=facts, framework=framework, target=target
+            ),
+            run_id=_run_id(config),
+            cache_directory=cache,
+        )
+        self._workbench: Workbench | None = None
+        self.publisher = Publisher(config, self.session)
+        self._collect_manifest()
+
+    def _origin(self, name: str) -> str:
+        origin = self.settings.origins[name]
+        return f"{CACHE_NAME} directory" if origin == "default" else origin
+
+    def workbench(self) -> Workbench:
+        """Return the workbench, made when first needed."""
+        if self._workbench is None:
+            self._workbench = Workbench(self.session, self.progress, self._tell)
+        return self._workbench
+
+    def _tell(self, candidate: PlannedCandidate, verdict: Verdict) -> None:
+        self.config.hook.pytest_edgeai_verdict(
+            model=candidate.model.name,
+            candidate=candidate.node,
+            target=candidate.target.name,
+            verdict=verdict,
+        )
+
+    def _write_progress(self, line: str) -> None:
+        reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or is_worker(self.config) or reporter.verbosity < 0:
+            return
+        capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            reporter.ensure_newline()
+            reporter.write_line(f"  {line}")
+
+    def _collect_manifest(self) -> None:
+        """Collect the manifest too where the user named no path that would lead to it or away from it."""
+        config = self.config
+        if config.args_source == config.ArgsSource.ARGS or is_worker(config):
+            return
+        path = self.session.manifest.path
+        roots = [config.invocation_params.dir / arg for arg in config.args]
+        if not any(path.is_relative_to(root) for root in roots):
+            config.args.append(str(path))
+
+    def pytest_collect_file(
+        self, file_path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        """Collect the manifest as a test file."""
+        if file_path.resolve() != self.session.manifest.path.resolve():
+            return None
+        file: ManifestFile = ManifestFile.from_parent(parent, path=file_path)
+        file.edge_session = self.session
+        file.edge_workbench = self.workbench
+        return file
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what is gated, where, and which settings somebody set."""
+        return self.publisher.header()
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Parametrize tests that use a candidate over the plan."""
+        if "edge_planned" not in metafunc.fixturenames:
+            return
+        candidates = [c for c in self.session.candidates if _wanted(metafunc, c)]
+        metafunc.parametrize(
+            "edge_planned",
+            candidates,
+            indirect=True,
+            scope="session",
+            ids=[f"{c.model.name}-{c.node}" for c in candidates],
+        )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Refuse markers with unknown arguments, and gates that only exist with a limit."""
+        try:
+            for item in items:
+                self._check_markers(item)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def _check_markers(self, item: pytest.Item) -> None:
+        session = self.session
+        allowed = {
+            "edge_target": session.catalogue.targets,
+            "edge_framework": session.catalogue.frameworks,
+            "edge_model": [*session.facts, *session.problems, *(m.name for m in session.manifest.models)],
+        }
+        for marker_name, names in allowed.items():
+            for marker in item.iter_markers(marker_name):
+                if marker.kwargs or not marker.args:
+                    raise UserError(
+                        f"{marker_name} takes names and no keywords", where=item.nodeid, allowed=", ".join(names)
+                    )
+                for name in marker.args:
+                    if name not in names:
+                        raise UserError(
+                            f'unknown name "{name}"',
+                            where=f"{item.nodeid} {marker_name}",
+                            allowed=", ".join(names),
+                            advice=did_you_mean(str(name), names),
+                        )
+        for marker in item.iter_markers("edge_gate"):
+            marker_overrides(marker, session.catalogue.gates, item.nodeid)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> object:
+        """Check models and data before anything is optimized."""
+        if self.settings.plan:
+            self.publisher.print_plan()
+            return True
+        if session.config.option.collectonly or is_worker(self.config) or session.testsfailed:
+            return None
+        if self._distributed():
+            names = [name for name in self.session.facts if name not in self.session.problems]
+        else:
+            names = sorted({name for item in session.items for name in _models_of(item)})
+        if not names:
+            return None
+        problems = self.workbench().preflight(names)
+        for problem in problems.values():
+            if len(self.session.manifest.models) + len(self.session.manifest.problems) == 1:
+                raise pytest.UsageError(str(problem))
+        if self._distributed():
+            self.workbench().close()
+        return None
+
+    def _distributed(self) -> bool:
+        return self.config.pluginmanager.hasplugin("dsession")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Know which test is running."""
+        self.running = item
+        try:
+            return (yield)
+        finally:
+            self.running = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach the verdicts to the report, so that they reach the controlling process."""
+        report = yield
+        if call.when == "call" and VERDICTS in item.stash:
+            report.edge_verdicts = item.stash[VERDICTS]
+            del item.stash[VERDICTS]
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Hear of verdicts, whichever process reached them."""
+        if not is_worker(self.config):
+            for entry in getattr(report, "edge_verdicts", ()):
+                self.ledger.add(entry)
+
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Take over what a worker process of pytest-xdist noted."""
+        for note in getattr(node, "workeroutput", {}).get("edge_notes", ()):
+            self.progress.note(note)
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """Let the worker processes of pytest-xdist share this session's evidence."""
+        node.workerinput["edge_run_id"] = self.session.run_id
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """End the workers, write the reports and promote."""
+        if self._workbench is not None:
+            self._workbench.close()
+        if is_worker(self.config):
+            self.config.workeroutput["edge_notes"] = list(self.progress.notes)  # type: ignore[attr-defined]
+        elif not self.settings.plan and not session.config.option.collectonly:
+            self.publisher.publish(self.ledger, self.progress.notes)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the table and the decisions."""
+        self.publisher.print_summary(terminalreporter)
+
+    def pytest_unconfigure(self) -> None:
+        """End the workers, also where the session broke off early."""
+        if self._workbench is not None:
+            self._workbench.close()
+
+
+def _settings(config: pytest.Config) -> tuple[Settings, Path]:
+    here = config.invocation_params.dir
+    given = {option.destination: getattr(config.option, option.destination) for option in OPTIONS}
+    alone = resolve(given, os.environ, {}, manifest_path=None, invocation_directory=here)
+    path = alone.manifest or find_manifest(_start(config))
+    if path is None:
+        raise UserError(
+            f"no {MANIFEST_NAME}, and no [tool.edgeai] in {PYPROJECT_NAME}",
+            where=f"{_start(config)} and the directories above",
+            advice="Write one beside the model, or name it with --edge-manifest",
+        )
+    path = path.resolve()
+    if path.is_dir():
+        raise UserError("is a directory", where=f"--edge-manifest {path}", allowed="a manifest file")
+    table = read_tables(path).table("settings")
+    manifest = {key: table.raw(key) for key in table}
+    return resolve(given, os.environ, manifest, manifest_path=path, invocation_directory=here), path
+
+
+def _start(config: pytest.Config) -> Path:
+    """Return where the search for a manifest starts: the directory of the first path argument."""
+    here = config.invocation_params.dir
+    if config.args_source == config.ArgsSource.ARGS:
+        for argument in config.args:
+            path = here / argument.split("::", 1)[0]
+            if path.exists():
+                return (path if path.is_dir() else path.parent).resolve()
+    return here.resolve()
+
+
+def _run_id(config: pytest.Config) -> str:
+    if is_worker(config):
+        shared: str = config.workerinput["edge_run_id"]  # type: ignore[attr-defined]
+        return shared
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+
+
+def _ignore_in_git(cache: Path, *, chosen: bool) -> None:
+    """Keep a default cache directory out of the user's repository."""
+    ignore = cache / ".gitignore"
+    if not chosen and not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+
+
+def _models_of(item: pytest.Item) -> list[str]:
+    return [str(marker.args[0]) for marker in item.iter_markers("edge_model") if marker.args] + [
+        value.model.name
+        for value in getattr(getattr(item, "callspec", None), "params", {}).values()
+        if isinstance(value, PlannedCandidate)
+    ]
+
+
+def _wanted(metafunc: pytest.Metafunc, candidate: PlannedCandidate) -> bool:
+    values = (candidate.target.name, candidate.recipe.framework, candidate.model.name)
+    for marker_name, value in zip(NAME_MARKERS, values, strict=True):
+        named = [name for m in metafunc.definition.iter_markers(marker_name) for name in m.args]
+        if named and value not in named:
+            return False
+    return True
+
+
+__all__ = ["DRIVER", "Driver", "EdgeAIError", "activate", "running_test", "workbench_of"]

@@ -1,0 +1,164 @@
+"""Loaded models in workers: what is asked of them, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_edgeai.descriptors import FrameworkDescriptor
+from pytest_edgeai.errors import MeasurementError
+from pytest_edgeai.measure.dataset import Batching
+from pytest_edgeai.measure.latency import CallTimes, summarize_times, warm_up
+from pytest_edgeai.records import LatencySummary, RuntimeOptions
+from pytest_edgeai.worker.host import MEMORY_ENVIRONMENT, Worker, WorkerSpec
+
+START_LIMIT_S = 120.0
+MEMORY_CALLS = 20
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """A model file with the framework and the options that run it.
+
+    Attributes:
+        framework: the framework.
+        interpreter: the Python that has it.
+        path: the model file.
+        runtime: how it is run.
+    """
+
+    framework: FrameworkDescriptor
+    interpreter: Path
+    path: Path
+    runtime: RuntimeOptions
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Staged samples and how they become calls.
+
+    Attributes:
+        arrays: model input name to ``.npy`` path.
+        count: number of samples.
+        batching: how many go into one call.
+    """
+
+    arrays: Mapping[str, str]
+    count: int
+    batching: Batching
+
+
+class LoadedRunnable:
+    """A model loaded in a worker of its own, with the first samples bound for timing."""
+
+    def __init__(self, runnable: Runnable, samples: Samples | None, *, time_limit_s: float) -> None:
+        """Start the worker, load the model and bind the first samples, where there are any.
+
+        Raises:
+            EdgeAIError: the framework is missing, the model is refused, or the worker failed.
+        """
+        self.runnable = runnable
+        self.cpu_time_is_valid = runnable.framework.cpu_time_is_valid
+        self._samples = samples
+        self._time_limit_s = time_limit_s
+        self._worker = Worker.start(
+            WorkerSpec(runnable.framework, runnable.interpreter), time_limit_s=min(START_LIMIT_S, time_limit_s)
+        )
+        try:
+            self._ask("load", handle="model", path=str(runnable.path), runtime=runnable.runtime)
+            if samples is not None:
+                self._ask(
+                    "prepare", handle="model", arrays=samples.arrays, first=0, batch=samples.batching.batch
+                )
+        except BaseException:
+            self._worker.close()
+            raise
+
+    def time_calls(self, calls: int) -> CallTimes:
+        """Run the bound samples ``calls`` times and return the times of each call."""
+        answer = self._ask("time_calls", handle="model", calls=calls)
+        preemptions = answer["preemptions"]
+        return CallTimes(
+            np.asarray(answer["wall_ns"], dtype=np.int64),
+            np.asarray(answer["cpu_ns"], dtype=np.int64),
+            # Windows counts no involuntary switches; there, contention shows in wall against CPU time.
+            np.zeros(calls, dtype=np.int64) if preemptions is None else np.asarray(preemptions, dtype=np.int64),
+        )
+
+    def evaluate(
+        self, output: Path, progress: Callable[[str, float], None], samples: Samples | None = None
+    ) -> tuple[dict[str, NDArray[Any]], float]:
+        """Run all samples; return output name to array (axis 0 counts the samples), and the seconds."""
+        samples = samples or self._bound()
+        output.mkdir(parents=True, exist_ok=True)
+        answer = self._ask(
+            "evaluate",
+            on_progress=progress,
+            handle="model",
+            arrays=samples.arrays,
+            samples=samples.count,
+            batch=samples.batching.batch,
+            output=str(output),
+        )
+        arrays = {
+            name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in answer["outputs"].items()
+        }
+        return arrays, float(answer["seconds"])
+
+    def latency(self, calls: int) -> LatencySummary:
+        """Return the latency of a plain loop over the bound samples, after warm-up."""
+        warm_up((self,))
+        return summarize_times(
+            self.time_calls(calls),
+            cpu_time_is_valid=self.cpu_time_is_valid,
+            threads=self.runnable.runtime.threads,
+            batch=self._bound().batching.samples_per_call,
+        )
+
+    def execution(self) -> Mapping[str, Any]:
+        """Return what the runtime says it executes."""
+        answer: Mapping[str, Any] = self._ask("execution", handle="model")
+        return answer
+
+    @property
+    def alive(self) -> bool:
+        """Whether its worker still answers."""
+        return self._worker.alive
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.close()
+
+    def _bound(self) -> Samples:
+        if self._samples is None:
+            raise MeasurementError("no samples were given to run it on")
+        return self._samples
+
+    def _ask(
+        self, operation: str, on_progress: Callable[[str, float], None] | None = None, **arguments: Any
+    ) -> Any:
+        return self._worker.request(
+            operation, time_limit_s=self._time_limit_s, on_progress=on_progress, **arguments
+        )
+
+
+def measure_memory(runnable: Runnable, samples: Samples, *, time_limit_s: float) -> Mapping[str, Any]:
+    """Measure the model's memory in a fresh process; see ``measure_memory`` of the worker's service."""
+    spec = WorkerSpec(runnable.framework, runnable.interpreter, MEMORY_ENVIRONMENT)
+    with Worker.start(spec, time_limit_s=min(START_LIMIT_S, time_limit_s)) as worker:
+        answer: Mapping[str, Any] = worker.request(
+            "measure_memory",
+            time_limit_s=time_limit_s,
+            path=str(runnable.path),
+            runtime=runnable.runtime,
+            arrays=samples.arrays,
+            first=0,
+            batch=samples.batching.batch,
+            calls=MEMORY_CALLS,
+        )
+    return answer

@@ -1,0 +1,181 @@
+"""Turn the outputs of baseline and candidate into paired scores and facts about the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_edgeai.errors import ModelError
+from pytest_edgeai.measure.metrics import check_labels, is_text
+from pytest_edgeai.records import OutputSanity, PairedQuality
+
+Outputs = Mapping[str, NDArray[Any]]
+Metric = Callable[[Outputs, NDArray[Any]], NDArray[np.float64]]
+
+
+def encode_labels(
+    labels: NDArray[Any], classes: tuple[str, ...] | None, outputs: Outputs
+) -> tuple[NDArray[Any], str]:
+    """Return labels as a metric takes them, and a note where their order had to be assumed.
+
+    String labels stay strings where an output answers in strings; otherwise they become column numbers,
+    by ``classes`` or, where the columns are as many as the distinct labels, in sorted order.
+
+    Raises:
+        ModelError: a label that is no class, or an order that cannot be known.
+    """
+    if not is_text(labels) or any(is_text(array) and array.ndim == 1 for array in outputs.values()):
+        return labels, ""
+    present = sorted({str(label) for label in labels.reshape(-1).tolist()})
+    note = ""
+    if classes is None:
+        columns = {array.shape[1] for array in outputs.values() if array.ndim == 2}
+        if len(present) not in columns:
+            raise ModelError(
+                f"labels are strings ({len(present)} distinct) and nothing says which column is which",
+                allowed='classes = ["first column", ...] in the manifest, or an array "classes" in the data',
+            )
+        classes = tuple(present)
+        note = f"string labels were taken as the output's columns in sorted order: {', '.join(classes)}"
+    order = {name: index for index, name in enumerate(classes)}
+    unknown = [label for label in present if label not in order]
+    if unknown:
+        raise ModelError(f'label "{unknown[0]}" is no class', allowed=", ".join(classes))
+    encoded = np.asarray([order[str(label)] for label in labels.reshape(-1).tolist()], dtype=np.int64)
+    return encoded.reshape(labels.shape), note
+
+
+def select_outputs(outputs: Outputs, name: str | None) -> Outputs:
+    """Return only the output that the manifest chose; all of them where it chose none.
+
+    Raises:
+        ModelError: there is no such output.
+    """
+    if name is None:
+        return outputs
+    if name not in outputs:
+        raise ModelError(f'no output "{name}"', allowed=", ".join(outputs))
+    return {name: outputs[name]}
+
+
+def score(metric: Metric, name: str, outputs: Outputs, labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Return one finite score per sample.
+
+    Raises:
+        ModelError: the metric raised, or returned something else.
+    """
+    try:
+        scores = np.asarray(metric(outputs, labels), dtype=np.float64)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f'metric "{name}" raised {type(error).__name__}: {error}') from error
+    if scores.shape != (len(labels),):
+        raise ModelError(
+            f'metric "{name}" returned shape {scores.shape}', allowed=f"one score per sample: ({len(labels)},)"
+        )
+    return scores
+
+
+def paired_quality(
+    metric: Metric,
+    name: str,
+    kind: Literal["proportion", "loss"],
+    baseline: Outputs,
+    candidate: Outputs,
+    labels: NDArray[Any],
+) -> PairedQuality:
+    """Score both models on the same samples.
+
+    Raises:
+        ModelError: a score is not finite or outside of the metric's kind.
+    """
+    scores = [score(metric, name, outputs, labels) for outputs in (baseline, candidate)]
+    for side, values in zip(("baseline", "candidate"), scores, strict=True):
+        wrong = ~np.isfinite(values) if side == "baseline" else np.isnan(values)
+        wrong = wrong | ((values != 0) & (values != 1) if kind == "proportion" else values < 0)
+        if wrong.any():
+            raise ModelError(
+                f'metric "{name}" gave {values[wrong][0]} for {side} sample {int(np.argmax(wrong))}',
+                allowed="0 or 1" if kind == "proportion" else "a number, 0 or above",
+            )
+    classes = labels if labels.ndim == 1 and labels.dtype.kind in "iuUT" else None
+    return PairedQuality(name, kind, scores[0], scores[1], classes)
+
+
+def output_sanity(baseline: Outputs, candidate: Outputs, quality: PairedQuality) -> OutputSanity:
+    """Compare what both models returned for all samples."""
+    breaches = _contract_breaches(baseline, candidate)
+    nan: dict[str, int] = {}
+    infinite: dict[str, int] = {}
+    constant: list[str] = []
+    for name, array in candidate.items():
+        reference = baseline.get(name)
+        if array.dtype.kind == "f":
+            comparable = reference is not None and reference.shape == array.shape and reference.dtype.kind == "f"
+            for test, counts in ((np.isnan, nan), (np.isinf, infinite)):
+                found = test(array)
+                if comparable:
+                    found &= ~test(reference)
+                if found.any():
+                    counts[name] = int(found.sum())
+        if reference is not None and _varies(reference) and not _varies(array):
+            constant.append(name)
+    collapsed, support = _collapse(quality)
+    return OutputSanity(
+        samples=len(quality.baseline_scores),
+        contract_breaches=breaches,
+        nan_outputs=nan,
+        inf_outputs=infinite,
+        constant_outputs=tuple(constant),
+        collapsed_classes=collapsed,
+        class_support=support,
+    )
+
+
+def _contract_breaches(baseline: Outputs, candidate: Outputs) -> tuple[str, ...]:
+    breaches = [f'output "{name}" is missing' for name in baseline if name not in candidate]
+    breaches += [f'output "{name}" was not there before' for name in candidate if name not in baseline]
+    for name in baseline:
+        if name not in candidate:
+            continue
+        old, new = baseline[name], candidate[name]
+        old_kind = "str" if is_text(old) else old.dtype.name
+        new_kind = "str" if is_text(new) else new.dtype.name
+        if old_kind != new_kind:
+            breaches.append(f'output "{name}" was {old_kind} and is {new_kind}')
+        if old.shape[1:] != new.shape[1:] or old.ndim != new.ndim:
+            breaches.append(f'output "{name}" had shape {old.shape[1:]} per sample and has {new.shape[1:]}')
+    return tuple(breaches)
+
+
+def _varies(array: NDArray[Any]) -> bool:
+    return len(array) > 1 and bool((array[1:] != array[:1]).any())
+
+
+def _collapse(quality: PairedQuality) -> tuple[tuple[str, ...], dict[str, int]]:
+    if quality.classes is None or quality.kind != "proportion":
+        return (), {}
+    collapsed: list[str] = []
+    support: dict[str, int] = {}
+    for name in np.unique(quality.classes).tolist():
+        members = quality.classes == name
+        support[str(name)] = int(members.sum())
+        if quality.baseline_scores[members].sum() > 0 and quality.candidate_scores[members].sum() == 0:
+            collapsed.append(str(name))
+    return tuple(collapsed), support
+
+
+def check_label_fit(labels: NDArray[Any], columns: int | None) -> None:
+    """Check integer labels against the output's columns before anything runs.
+
+    Raises:
+        ModelError: wrong shape, dtype or range.
+    """
+    if not is_text(labels):
+        check_labels(labels, columns)
+    elif labels.ndim != 1:
+        raise ModelError(f"labels have shape {labels.shape}", allowed="one class per sample")

@@ -1,0 +1,1 @@
+"""Make candidates: frameworks that run in workers, and the cache that keeps their artifacts."""

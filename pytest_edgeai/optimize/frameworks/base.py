@@ -1,0 +1,129 @@
+"""The protocol that every framework implements, inside its own worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from pytest_edgeai.records import Architecture, Recipe, RuntimeOptions, TensorSpec
+
+Feeds: TypeAlias = Mapping[str, NDArray[Any]]
+Progress: TypeAlias = Callable[[str, float], None]
+"""Called with what is being done and the fraction done (0 to 1)."""
+
+
+class Calibration(Protocol):
+    """Calibration samples, one call's feeds at a time."""
+
+    def __len__(self) -> int:
+        """Return the number of feeds."""
+        ...
+
+    def __iter__(self) -> Iterator[Feeds]:
+        """Yield feeds whose arrays have the shapes and dtypes that the model takes."""
+        ...
+
+
+@dataclass(frozen=True)
+class OptimizeRequest:
+    """Everything that making one artifact depends on.
+
+    Attributes:
+        source: the baseline model's file.
+        recipe: what to do; ``recipe.scheme == "convert"`` asks for full precision.
+        architecture: class of the model, for options that depend on it.
+        inputs: the baseline's inputs.
+        calibration: ``None`` where the scheme needs none or the manifest names none.
+        output: an empty directory that receives the artifact and nothing else.
+    """
+
+    source: Path
+    recipe: Recipe
+    architecture: Architecture
+    inputs: tuple[TensorSpec, ...]
+    calibration: Calibration | None
+    output: Path
+
+
+@dataclass(frozen=True)
+class OptimizeResult:
+    """What was made.
+
+    Attributes:
+        path: the file to load; inside ``OptimizeRequest.output``.
+        log: what the framework reported, one line each.
+    """
+
+    path: Path
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExecutionFacts:
+    """What the runtime says it executes after compiling a model.
+
+    Attributes:
+        executed_precisions: precision name to number of operators; empty where it cannot tell.
+        executed_devices: devices in the runtime's own words.
+    """
+
+    executed_precisions: Mapping[str, int]
+    executed_devices: tuple[str, ...]
+
+
+class LoadedModel(Protocol):
+    """A model that is ready to run."""
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        """Inputs as the runtime sees them."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        """Outputs as the runtime sees them, in the model's order."""
+        ...
+
+    def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
+        """Run once; the returned arrays belong to the caller and the feeds stay untouched."""
+        ...
+
+    def bind(self, feeds: Feeds) -> Callable[[], object]:
+        """Return the runtime's fastest ordinary way to run the same feeds again and again."""
+        ...
+
+    def execution(self) -> ExecutionFacts:
+        """Ask the runtime what it really executes."""
+        ...
+
+    def close(self) -> None:
+        """Release the model."""
+        ...
+
+
+class Framework(Protocol):
+    """One framework. Its constructor imports the framework, takes no argument and is called once."""
+
+    def load(self, path: Path, runtime: RuntimeOptions) -> LoadedModel:
+        """Load a model that this framework can run.
+
+        Raises:
+            ModelError: the file is not a model that this runtime accepts.
+        """
+        ...
+
+    def load_null_model(self, runtime: RuntimeOptions) -> LoadedModel:
+        """Load the smallest model there is, to take the runtime's own memory out of a measurement."""
+        ...
+
+    def optimize(self, request: OptimizeRequest, progress: Progress) -> OptimizeResult:
+        """Make one artifact.
+
+        Raises:
+            ModelError: the framework cannot take this model or recipe; says why.
+        """
+        ...

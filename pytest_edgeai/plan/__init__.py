@@ -1,0 +1,1 @@
+"""Choose, before anything runs, which candidates a session makes and why."""

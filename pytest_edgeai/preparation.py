@@ -1,0 +1,126 @@
+"""Make one model of the manifest ready to be run: hash it, read its data, check that all of it fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pytest_edgeai.assess.model import read_model
+from pytest_edgeai.errors import ModelError
+from pytest_edgeai.manifest import Catalogue, ModelSpec
+from pytest_edgeai.measure.bench import Samples
+from pytest_edgeai.measure.dataset import (
+    Dataset,
+    batching,
+    check_overlap,
+    import_reference,
+    load_dataset,
+    stage_arrays,
+)
+from pytest_edgeai.measure.quality import Metric, check_label_fit
+from pytest_edgeai.records import ModelFacts
+from pytest_edgeai.tasks import CLASSIFICATION_TASKS
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedModel:
+    """A model with everything that running it takes.
+
+    Attributes:
+        spec: its manifest entry.
+        facts: what its file says, hash included.
+        evaluation: evaluation data, with labels.
+        calibration: calibration data; ``None`` where there is none.
+        samples: the evaluation data, staged for workers.
+        calibration_samples: the calibration data, staged for workers.
+        metric: the metric's callable.
+        metric_name: its name.
+        metric_kind: what its scores are.
+    """
+
+    spec: ModelSpec
+    facts: ModelFacts
+    evaluation: Dataset
+    calibration: Dataset | None
+    samples: Samples
+    calibration_samples: Samples | None
+    metric: Metric
+    metric_name: str
+    metric_kind: Literal["proportion", "loss"]
+
+
+def prepare_model(spec: ModelSpec, catalogue: Catalogue, directory: Path, scratch: Path) -> PreparedModel:
+    """Read and check everything about one model, before anything is optimized.
+
+    Args:
+        spec: the manifest entry.
+        catalogue: for the metric.
+        directory: the manifest's; import path of callables.
+        scratch: where samples are staged.
+
+    Raises:
+        ModelError: names the manifest's key, what is wrong and what is allowed.
+    """
+    facts = read_model(spec.path, with_hash=True)
+    evaluation = load_dataset(spec.data, facts.inputs, directory=directory, needs_labels=True)
+    plan = batching(evaluation, facts.inputs, open_batch=spec.batch)
+    metric, kind = _metric(spec, catalogue, directory)
+    if spec.metric == "accuracy" and spec.task in CLASSIFICATION_TASKS and evaluation.labels is not None:
+        try:
+            check_label_fit(evaluation.labels, _columns(facts, spec.output))
+        except ModelError as error:
+            raise ModelError(
+                error.what, where=spec.data.where, allowed=error.allowed, advice=error.advice
+            ) from None
+    calibration = calibration_samples = None
+    if spec.calibration is not None:
+        calibration = load_dataset(spec.calibration, facts.inputs, directory=directory, needs_labels=False)
+        calibration_plan = batching(calibration, facts.inputs, open_batch=spec.batch)
+        check_overlap(evaluation, calibration)
+        calibration_samples = Samples(
+            stage_arrays(calibration.arrays, scratch / spec.name / "calibration"),
+            calibration.samples,
+            calibration_plan,
+        )
+    return PreparedModel(
+        spec=spec,
+        facts=facts,
+        evaluation=evaluation,
+        calibration=calibration,
+        samples=Samples(
+            stage_arrays(evaluation.arrays, scratch / spec.name / "evaluation"), evaluation.samples, plan
+        ),
+        calibration_samples=calibration_samples,
+        metric=metric,
+        metric_name=spec.metric,
+        metric_kind=kind,
+    )
+
+
+def _metric(
+    spec: ModelSpec, catalogue: Catalogue, directory: Path
+) -> tuple[Metric, Literal["proportion", "loss"]]:
+    descriptor = catalogue.metrics.get(spec.metric)
+    reference = descriptor.implementation if descriptor else spec.metric
+    metric: Any = import_reference(reference, directory, f"{spec.where} metric")
+    if not callable(metric):
+        raise ModelError(f'"{reference}" is not callable', where=f"{spec.where} metric")
+    kind = descriptor.kind if descriptor else getattr(metric, "kind", "proportion")
+    if kind not in ("proportion", "loss"):
+        raise ModelError(
+            f'metric "{spec.metric}" is of kind {kind!r}',
+            where=f"{spec.where} metric",
+            allowed='"proportion" or "loss"',
+        )
+    return cast("Metric", metric), cast("Literal['proportion', 'loss']", kind)
+
+
+def _columns(facts: ModelFacts, output: str | None) -> int | None:
+    """Return the number of classes where the model's outputs state it beyond doubt."""
+    scores = [
+        spec
+        for spec in facts.outputs
+        if spec.dtype.startswith("float") and len(spec.shape) == 2 and output in (None, spec.name)
+    ]
+    return scores[0].shape[1] if len(scores) == 1 else None

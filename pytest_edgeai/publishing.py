@@ -1,0 +1,191 @@
+"""Everything a session writes at its end: header, plan, table, files, promotions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pytest_edgeai import __version__
+from pytest_edgeai.configuration import describe_origins
+from pytest_edgeai.errors import EdgeAIError
+from pytest_edgeai.evidence import EvidenceStore
+from pytest_edgeai.files import append_text, write_atomically
+from pytest_edgeai.ledger import Ledger, build_report
+from pytest_edgeai.promote.bundle import promote
+from pytest_edgeai.report.benchmark import add_latency
+from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
+from pytest_edgeai.report.json import render_json
+from pytest_edgeai.report.junit import render_junit
+from pytest_edgeai.report.markdown import render_markdown
+from pytest_edgeai.report.terminal import render_terminal
+from pytest_edgeai.session import Session
+
+MARKUP: dict[str, dict[str, bool]] = {
+    "pass": {"green": True},
+    "fail": {"red": True, "bold": True},
+    "warn": {"yellow": True},
+    "title": {"bold": True},
+    "plain": {},
+}
+EVIDENCE_KEPT = 20
+
+
+class Publisher:
+    """Writes what people and CI systems read."""
+
+    def __init__(self, config: pytest.Config, session: Session) -> None:
+        """Publish the outcome of ``session``."""
+        self._config = config
+        self._session = session
+        self._report: Report | None = None
+        self._errors: list[str] = []
+
+    def header(self) -> list[str]:
+        """Return the lines of pytest's header."""
+        session = self._session
+        lines = [
+            f"edgeai: {__version__}, target {', '.join(target.name for target in session.targets)}, "
+            f"manifest {session.manifest.path}"
+        ]
+        lines += [f"edgeai proxy: {reason}" for reason in session.proxies.values() if reason]
+        origins = describe_origins(session.settings)
+        chosen = [f"{name} = {value} ({origin})" for name, (value, origin) in origins.items() if name != "target"]
+        limits = [f"{key} = {value} ({session.manifest.path.name})" for key, value in session.manifest.gates.items()]
+        if chosen or limits:
+            lines.append("edgeai settings: " + ", ".join(chosen + limits))
+        return lines
+
+    def print_plan(self) -> None:
+        """Print the assessment, the decision path and the recipes."""
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        host = self._session.host
+        reporter.section("edge plan", sep="=")
+        reporter.write_line(
+            f"host: {host.cpu_model or 'unknown CPU'}, {host.logical_cores} cores, "
+            f"{host.architecture}, INT8 features: {', '.join(host.simd) or 'none known'}"
+        )
+        for name, problem in self._session.problems.items():
+            reporter.write_line(f"{name}: {problem}", red=True)
+        for name, facts in self._session.facts.items():
+            reporter.write_line(
+                f"{name}: {facts.format}, {facts.architecture}, {facts.parameters:,} parameters, "
+                f"{facts.size_bytes:,} bytes, opset {facts.opset}",
+                bold=True,
+            )
+            for step in self._session.decisions.get(name, ()):
+                reporter.write_line(f"  {step}")
+            for candidate in self._session.candidates:
+                if candidate.model.name == name:
+                    reporter.write_line(
+                        f"  candidate {candidate.node} {dict(candidate.recipe.options) or ''} "
+                        f"against {candidate.baseline_framework}"
+                    )
+                    for gate in self._session.gates_of(candidate):
+                        threshold, on = self._session.threshold(candidate, gate)
+                        limit = "off" if not on else "" if threshold.value is None else f"{threshold.value:g}"
+                        reporter.write_line(f"    {gate} {threshold.relation} {limit} ({threshold.origin})")
+
+    def publish(self, ledger: Ledger, notes: Iterable[str]) -> None:
+        """Build the report, promote what may be promoted, and write every file that was asked for.
+
+        A file that cannot be written is named in the summary, and fails no gate.
+        """
+        report = build_report(
+            self._session,
+            ledger,
+            command=self._config.invocation_params.args,
+            notes=notes,
+            problems={name: str(error) for name, error in self._session.problems.items()},
+        )
+        if self._session.settings.promote is not None:
+            report = self._promote(report, self._session.settings.promote)
+        self._report = report
+        settings = self._session.settings
+        renderings = (
+            (settings.json, lambda: render_json(report)),
+            (settings.junit, lambda: render_junit(report, inconclusive=settings.inconclusive)),
+            (settings.markdown, lambda: render_markdown(report)),
+        )
+        for path, render in renderings:
+            if path is not None:
+                self._attempt(lambda path=path, render=render: write_atomically(path, render()))  # type: ignore[misc]
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary:
+            self._attempt(lambda: append_text(Path(summary), render_markdown(report)))
+        self._add_latencies(report)
+
+    def _attempt(self, write: Any) -> None:
+        try:
+            write()
+        except EdgeAIError as error:
+            self._errors.append(str(error))
+
+    def _promote(self, report: Report, directory: Path) -> Report:
+        models: list[ModelReport] = []
+        for model in report.models:
+            candidates: list[CandidateReport] = []
+            for candidate in model.candidates:
+                if candidate.promotion_blocked_by or candidate.artifact is None:
+                    candidates.append(candidate)
+                    continue
+                promoted = replace(candidate, promoted=True)
+                texts = self._texts(report, model, promoted)
+                try:
+                    bundle = promote(promoted, model, texts, directory)
+                except EdgeAIError as error:
+                    self._errors.append(f"{model.name} {candidate.id} was not promoted: {error}")
+                    candidates.append(candidate)
+                    continue
+                candidates.append(promoted)
+                self._config.hook.pytest_edgeai_promote(model=model.name, candidate=promoted, bundle=bundle)
+            models.append(replace(model, candidates=tuple(candidates)))
+        return replace(report, models=tuple(models))
+
+    def _texts(self, report: Report, model: ModelReport, candidate: CandidateReport) -> dict[str, str]:
+        """Return the reports of one candidate alone, as they go into its bundle."""
+        alone = replace(report, models=(replace(model, candidates=(candidate,)),))
+        return {
+            "report.json": render_json(alone),
+            "report.md": render_markdown(alone),
+            "junit.xml": render_junit(alone),
+        }
+
+    def _add_latencies(self, report: Report) -> None:
+        evidence = EvidenceStore(report.evidence_directory)
+        for model in report.models:
+            for candidate in model.candidates:
+                arrays = evidence.read_arrays(f"{model.name}/{candidate.recipe.id}/timings")
+                if arrays is None:
+                    continue
+                for side in ("baseline", "candidate"):
+                    name = f"{model.name}/{candidate.id}/{side}"
+                    add_latency(
+                        self._config,
+                        name=name,
+                        group=model.name,
+                        fullname=f"{self._session.manifest.path.name}::{name.replace('/', '::')}",
+                        samples_ns=arrays[f"{side}_wall_ns"].astype(np.int64),
+                        extra_info={"target": candidate.target, "side": side},
+                    )
+
+    def print_summary(self, reporter: Any) -> None:
+        """Print the table, and what could not be written."""
+        if self._report is None:
+            return
+        encoding = getattr(reporter._tw._file, "encoding", None) or "ascii"
+        try:
+            "×≥≤→…".encode(encoding)
+            ascii_only = False
+        except (LookupError, UnicodeEncodeError):
+            ascii_only = True
+        reporter.section("edge gates", sep="=")
+        for line in render_terminal(self._report, reporter._tw.fullwidth, ascii_only=ascii_only):
+            reporter.write_line(line.text, **MARKUP[line.style])
+        for error in self._errors:
+            reporter.write_line(f"ERROR: {error}", red=True, bold=True)

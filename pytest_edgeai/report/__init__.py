@@ -1,0 +1,1 @@
+"""Turn a finished session into what people and CI systems read."""

@@ -1,0 +1,140 @@
+"""Models as a test sees them: files, facts, and a way to run them in their worker."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_edgeai.errors import ModelError
+from pytest_edgeai.measure.bench import LoadedRunnable, Samples
+from pytest_edgeai.measure.dataset import Dataset, batching, stage_arrays
+from pytest_edgeai.plan.selection import PlannedCandidate
+from pytest_edgeai.records import Artifact, LatencySummary, Recipe, TensorSpec
+from pytest_edgeai.workbench import Workbench
+
+
+class RunnableModel:
+    """One model in its worker process.
+
+    Attributes:
+        name: how reports call it.
+        framework: name of the framework that runs it.
+        path: the file that is loaded.
+        inputs: what a caller must feed.
+        outputs: what comes back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loaded: LoadedRunnable,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        scratch: Path,
+    ) -> None:
+        """Wrap a loaded model."""
+        self.name = name
+        self.framework = loaded.runnable.framework.name
+        self.path = loaded.runnable.path
+        self.inputs = inputs
+        self.outputs = outputs
+        self._loaded = loaded
+        self._scratch = scratch
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run samples and return output name to array.
+
+        Args:
+            feeds: input name to array; axis 0 counts the samples, dtype and other axes are the input's.
+
+        Raises:
+            ModelError: an input is missing, unknown or does not fit.
+            WorkerFailure: the worker crashed or took too long.
+        """
+        arrays = {name: np.asarray(array) for name, array in feeds.items()}
+        names = [spec.name for spec in self.inputs]
+        if set(arrays) != set(names):
+            raise ModelError(f"fed {sorted(arrays)}", where=self.name, allowed=", ".join(names))
+        for spec in self.inputs:
+            if arrays[spec.name].dtype.name != spec.dtype and spec.dtype != "str":
+                raise ModelError(
+                    f'input "{spec.name}" is {arrays[spec.name].dtype.name}', where=self.name, allowed=spec.dtype
+                )
+        count = len(next(iter(arrays.values())))
+        dataset = Dataset(arrays, None, None, count, self.name)
+        plan = batching(dataset, self.inputs, open_batch=1)
+        place = self._scratch / f"feed-{uuid.uuid4().hex}"
+        samples = Samples(stage_arrays(arrays, place), count, plan)
+        outputs, _ = self._loaded.evaluate(place / "outputs", lambda what, done: None, samples)
+        return {name: np.array(array) for name, array in outputs.items()}
+
+    def latency(self, calls: int = 50) -> LatencySummary:
+        """Time a plain loop over the first evaluation samples, after warm-up.
+
+        A single model's latency on a shared machine says little; compare models with ``edge_compare``.
+        """
+        return self._loaded.latency(calls)
+
+
+class BaselineModel(RunnableModel):
+    """The model that is deployed today."""
+
+
+class CandidateModel(RunnableModel):
+    """An optimized model.
+
+    Attributes:
+        recipe: how it was made.
+        artifact: its files, digest, precision and tools.
+        planned: the candidate in the plan; ``None`` for a model that a test optimized on its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loaded: LoadedRunnable,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        scratch: Path,
+        *,
+        recipe: Recipe,
+        artifact: Artifact,
+        planned: PlannedCandidate | None = None,
+    ) -> None:
+        """Wrap a loaded model."""
+        super().__init__(name, loaded, inputs, outputs, scratch)
+        self.recipe = recipe
+        self.artifact = artifact
+        self.planned = planned
+
+
+def baseline_model(bench: Workbench, candidate: PlannedCandidate) -> BaselineModel:
+    """Return the baseline as it is run beside ``candidate``."""
+    facts = bench.model(candidate.model.name).facts
+    return BaselineModel(
+        candidate.model.name,
+        bench.loaded_baseline(candidate),
+        facts.inputs,
+        facts.outputs,
+        bench.scratch,
+    )
+
+
+def candidate_model(bench: Workbench, candidate: PlannedCandidate) -> CandidateModel:
+    """Return the candidate, optimized and loaded."""
+    facts = bench.model(candidate.model.name).facts
+    return CandidateModel(
+        f"{candidate.model.name} {candidate.recipe.id}",
+        bench.loaded_candidate(candidate),
+        facts.inputs,
+        facts.outputs,
+        bench.scratch,
+        recipe=candidate.recipe,
+        artifact=bench.artifact(candidate),
+        planned=candidate,
+    )

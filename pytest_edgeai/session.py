@@ -1,0 +1,316 @@
+"""What one session works on: settings, catalogue, manifest, host, plan; fixed before any test runs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_edgeai.assess.model import read_model
+from pytest_edgeai.configuration import Settings
+from pytest_edgeai.descriptors import FrameworkDescriptor, TargetDescriptor
+from pytest_edgeai.errors import ModelError, UserError, did_you_mean
+from pytest_edgeai.manifest import Catalogue, Manifest, ModelSpec
+from pytest_edgeai.measure.dataset import check_npz_header
+from pytest_edgeai.plan.selection import (
+    ChooseRecipes,
+    PlannedCandidate,
+    check_requested,
+    choose,
+    lacks_calibration,
+)
+from pytest_edgeai.plan.targets import proxy_reason
+from pytest_edgeai.records import HostFacts, ModelFacts, Threshold
+from pytest_edgeai.thresholds import resolve_threshold, unknown_gate
+from pytest_edgeai.worker.host import ProbeResult, WorkerSpec, probe
+
+PROBE_LIMIT_S = 60.0
+
+
+class Installations:
+    """Which frameworks are installed in which interpreter; each is asked once."""
+
+    def __init__(
+        self, frameworks: Mapping[str, FrameworkDescriptor], interpreters: Mapping[str, Path]
+    ) -> None:
+        """Know the frameworks and the interpreters that the manifest names for them."""
+        self._frameworks = frameworks
+        self._interpreters = interpreters
+        self._found: dict[str, ProbeResult] = {}
+
+    def probe(self, name: str) -> ProbeResult:
+        """Return what the framework's interpreter has, without importing the framework.
+
+        Raises:
+            UserError: the interpreter is no Python that can be used.
+        """
+        if name not in self._found:
+            framework = self._frameworks[name]
+            interpreter = self._interpreters.get(name)
+            if interpreter is None:
+                self._found[name] = _probe_here(framework)
+            else:
+                self._found[name] = probe(WorkerSpec(framework, interpreter), time_limit_s=PROBE_LIMIT_S)
+        return self._found[name]
+
+    def missing(self, name: str) -> str:
+        """Return why a framework cannot run; an empty string where it can."""
+        if name not in self._frameworks:
+            return f"{name} is not part of this installation"
+        result = self.probe(name)
+        if not result.missing:
+            return ""
+        interpreter = self._interpreters.get(name)
+        place = f" in {interpreter}" if interpreter else ""
+        return (
+            f"{name} is not installed{place} (missing: {', '.join(result.missing)}); "
+            f"run: {self._frameworks[name].install}"
+        )
+
+
+def _probe_here(framework: FrameworkDescriptor) -> ProbeResult:
+    versions: dict[str, str] = {}
+    missing: list[str] = []
+    for name in framework.distributions:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    for name in framework.versions_of:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return ProbeResult(sys.version.split()[0], versions, tuple(missing))
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session.
+
+    Attributes:
+        settings: resolved settings.
+        catalogue: everything that can be named.
+        manifest: the manifest.
+        host: this machine.
+        targets: the targets that are gated for.
+        candidates: what will be made and gated, in order.
+        facts: model name to what its file says, without its hash.
+        problems: model name to why it cannot be gated.
+        decisions: model name to the path that led to its candidates, one sentence each.
+        run_id: names this session's evidence.
+        cache_directory: artifacts and evidence of all sessions.
+        proxies: target name to why the host is not of its kind; empty where it is.
+        installations: what the frameworks' interpreters have.
+    """
+
+    settings: Settings
+    catalogue: Catalogue
+    manifest: Manifest
+    host: HostFacts
+    targets: tuple[TargetDescriptor, ...]
+    candidates: tuple[PlannedCandidate, ...]
+    facts: Mapping[str, ModelFacts]
+    problems: Mapping[str, ModelError]
+    decisions: Mapping[str, tuple[str, ...]]
+    run_id: str
+    cache_directory: Path
+    proxies: Mapping[str, str]
+    installations: Installations
+
+    @property
+    def evidence_directory(self) -> Path:
+        """Where this session's raw samples and facts lie."""
+        return self.cache_directory / "evidence" / self.run_id
+
+    def interpreter(self, framework: str) -> Path:
+        """Return the Python that runs a framework."""
+        return self.manifest.interpreters.get(framework, Path(sys.executable))
+
+    def threshold(
+        self, candidate: PlannedCandidate, gate: str, *, marker: float | None = None
+    ) -> tuple[Threshold, bool]:
+        """Return the threshold of a gate for a candidate, and whether the gate is switched on."""
+        return resolve_threshold(
+            self.catalogue.gates[gate],
+            marker=marker,
+            command_line=self.settings.threshold,
+            command_line_origin=self.settings.origins["threshold"],
+            model_table=candidate.model.gates,
+            defaults_table=self.manifest.gates,
+            manifest_name=self.manifest.path.name,
+        )
+
+    def gate_setting(self, candidate: PlannedCandidate, key: str) -> Any:
+        """Return a further key of the ``[gates]`` tables; ``None`` where nobody set it."""
+        return candidate.model.gates.get(key, self.manifest.gates.get(key))
+
+    def gates_of(self, candidate: PlannedCandidate) -> tuple[str, ...]:
+        """Return the names of the gates that a candidate has to pass."""
+        names: list[str] = []
+        for name, gate in self.catalogue.gates.items():
+            threshold, on = self.threshold(candidate, name)
+            if gate.only_with_limit and (not on or threshold.value is None):
+                continue
+            names.append(name)
+        return tuple(names)
+
+    def known_failure(self, candidate: PlannedCandidate, gate: str) -> str:
+        """Return the reason that the manifest states for a known failure; empty for none."""
+        for failure in self.manifest.known_failures:
+            if (failure.model, failure.gate) == (candidate.model.name, gate) and failure.candidate in (
+                None,
+                candidate.recipe.id,
+            ):
+                return failure.reason
+        return ""
+
+
+def open_session(
+    settings: Settings,
+    catalogue: Catalogue,
+    manifest: Manifest,
+    host: HostFacts,
+    *,
+    choose_recipes: ChooseRecipes,
+    run_id: str,
+    cache_directory: Path,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> Session:
+    """Check every name, read every model's structure, and plan.
+
+    Raises:
+        UserError: an unknown name, nothing to gate, or the only model cannot be used.
+    """
+    targets = _targets(settings, catalogue)
+    check_requested(settings.framework, catalogue.frameworks, settings.origins["framework"])
+    for gate in settings.threshold:
+        if gate not in catalogue.gates:
+            raise unknown_gate(gate, catalogue.gates, settings.origins["threshold"])
+        resolve_threshold(
+            catalogue.gates[gate],
+            marker=None,
+            command_line=settings.threshold,
+            command_line_origin=settings.origins["threshold"],
+            model_table={},
+            defaults_table={},
+            manifest_name="",
+        )
+    names = _selected_names(settings, manifest)
+    models = [model for model in manifest.models if model.name in names and _wanted(model, targets)]
+    problems = {name: error for name, error in manifest.problems.items() if name in names}
+    if not models and not problems:
+        raise UserError(
+            f"no model is for target {', '.join(target.name for target in targets)}",
+            where=str(manifest.path),
+            advice='See "targets" of the models',
+        )
+    installations = Installations(catalogue.frameworks, manifest.interpreters)
+    proxies = {target.name: proxy_reason(target, host) for target in targets}
+    facts: dict[str, ModelFacts] = {}
+    candidates: list[PlannedCandidate] = []
+    decisions: dict[str, tuple[str, ...]] = {}
+    for model in models:
+        on_progress(f"reading {model.name}")
+        try:
+            facts[model.name] = check_model(model)
+            planned: list[PlannedCandidate] = []
+            for target in targets:
+                if model.targets is not None and target.name not in model.targets:
+                    continue
+                choice = choose(
+                    model,
+                    facts[model.name],
+                    target,
+                    frameworks=catalogue.frameworks,
+                    requested=settings.framework,
+                    choose_recipes=choose_recipes,
+                    missing=installations.missing,
+                    several_targets=len(targets) > 1,
+                    proxy_reason=proxies[target.name],
+                )
+                planned += choice.candidates
+                decisions[model.name] = decisions.get(model.name, ()) + choice.path
+            _check_candidates(model, planned, decisions.get(model.name, ()))
+            candidates += planned
+        except ModelError as error:
+            problems[model.name] = error
+    if problems and len(problems) == len(manifest.models) + len(manifest.problems) == 1:
+        raise next(iter(problems.values()))
+    return Session(
+        settings=settings,
+        catalogue=catalogue,
+        manifest=manifest,
+        host=host,
+        targets=targets,
+        candidates=tuple(candidates),
+        facts=facts,
+        problems=problems,
+        decisions=decisions,
+        run_id=run_id,
+        cache_directory=cache_directory,
+        proxies=proxies,
+        installations=installations,
+    )
+
+
+def check_model(model: ModelSpec) -> ModelFacts:
+    """Read a model's structure and its data's headers.
+
+    Raises:
+        ModelError: the model or its data cannot be used; names the manifest's key.
+    """
+    try:
+        facts = read_model(model.path, with_hash=False)
+    except UserError as error:
+        raise ModelError(
+            f'"{model.path.name}" {error.what}', where=f"{model.where} path", allowed=error.allowed, advice=error.advice
+        ) from None
+    for source in (model.data, model.calibration):
+        if source is not None:
+            check_npz_header(source)
+    return facts
+
+
+def _check_candidates(model: ModelSpec, planned: Sequence[PlannedCandidate], path: Iterable[str]) -> None:
+    if not planned:
+        raise ModelError(f"no framework can take it ({'; '.join(path)})", where=model.where)
+    for candidate in planned:
+        if lacks_calibration(candidate):
+            raise ModelError(
+                f'recipe "{candidate.recipe.id}" needs calibration data',
+                where=model.where,
+                allowed='calibration = "FILE.npz"',
+            )
+
+
+def _targets(settings: Settings, catalogue: Catalogue) -> tuple[TargetDescriptor, ...]:
+    for name in settings.target:
+        if name not in catalogue.targets:
+            raise UserError(
+                f'unknown target "{name}"',
+                where=settings.origins["target"],
+                allowed=", ".join(catalogue.targets),
+                advice=did_you_mean(name, catalogue.targets),
+            )
+    return tuple(catalogue.targets[name] for name in settings.target)
+
+
+def _selected_names(settings: Settings, manifest: Manifest) -> set[str]:
+    known = {model.name for model in manifest.models} | set(manifest.problems)
+    for name in settings.model:
+        if name not in known:
+            raise UserError(
+                f'unknown model "{name}"',
+                where=settings.origins["model"],
+                allowed=", ".join(sorted(known)),
+                advice=did_you_mean(name, known),
+            )
+    return set(settings.model) or known
+
+
+def _wanted(model: ModelSpec, targets: Iterable[TargetDescriptor]) -> bool:
+    return model.targets is None or any(target.name in model.targets for target in targets)

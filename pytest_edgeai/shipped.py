@@ -1,0 +1,144 @@
+"""The shipped catalogue, and how plugins add to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from pytest_edgeai.descriptors import (
+    FrameworkDescriptor,
+    GateDescriptor,
+    MetricDescriptor,
+    TargetDescriptor,
+)
+from pytest_edgeai.errors import UserError
+from pytest_edgeai.judge.artifact import MINIMUM_QUANTIZED_RATIO
+from pytest_edgeai.manifest import Catalogue
+from pytest_edgeai.measure.metrics import METRICS
+from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
+from pytest_edgeai.plan.targets import TARGETS
+
+_TESTS = "pytest_edgeai.gates"
+_DECIDING = "pytest_edgeai.deciding"
+
+GATES: Mapping[str, GateDescriptor] = {
+    gate.name: gate
+    for gate in (
+        GateDescriptor(
+            "accuracy_retained",
+            f"{_TESTS}.test_accuracy_retained:test_accuracy_retained",
+            f"{_DECIDING}:decide_accuracy_retained",
+            "more_than",
+            0.95,
+            "ratio",
+            "keeps more than 95% of the baseline's metric",
+        ),
+        GateDescriptor(
+            "speedup",
+            f"{_TESTS}.test_speedup:test_speedup",
+            f"{_DECIDING}:decide_speedup",
+            "at_least",
+            2.0,
+            "ratio",
+            "answers at least twice as fast as the baseline",
+            measures_speed=True,
+        ),
+        GateDescriptor(
+            "memory_cut",
+            f"{_TESTS}.test_memory_cut:test_memory_cut",
+            f"{_DECIDING}:decide_memory_cut",
+            "at_least",
+            0.50,
+            "ratio",
+            "takes at most half of the baseline's memory",
+        ),
+        GateDescriptor(
+            "memory_footprint",
+            f"{_TESTS}.test_memory_footprint:test_memory_footprint",
+            f"{_DECIDING}:decide_memory_footprint",
+            "at_most",
+            None,
+            "bytes",
+            "its process stays within an absolute limit",
+            only_with_limit=True,
+        ),
+        GateDescriptor(
+            "artifact_size",
+            f"{_TESTS}.test_artifact_size:test_artifact_size",
+            f"{_DECIDING}:decide_artifact_size",
+            "at_most",
+            None,
+            "bytes",
+            "its files stay within a limit",
+        ),
+        GateDescriptor(
+            "latency_consistency",
+            f"{_TESTS}.test_latency_consistency:test_latency_consistency",
+            f"{_DECIDING}:decide_latency_consistency",
+            "at_most",
+            1.10,
+            "ratio",
+            "its slowest answers are no slower than the baseline's",
+            measures_speed=True,
+            settings={
+                "latency_p50_limit_ms": "absolute limit of the median",
+                "latency_p95_limit_ms": "absolute limit of the 95th percentile",
+                "latency_p99_limit_ms": "absolute limit of the 99th percentile",
+            },
+        ),
+        GateDescriptor(
+            "output_sanity",
+            f"{_TESTS}.test_output_sanity:test_output_sanity",
+            f"{_DECIDING}:decide_output_sanity",
+            "at_most",
+            0.0,
+            "faults",
+            "no NaN, no broken contract, no class lost",
+        ),
+        GateDescriptor(
+            "precision_proof",
+            f"{_TESTS}.test_precision_proof:test_precision_proof",
+            f"{_DECIDING}:decide_precision_proof",
+            "at_least",
+            MINIMUM_QUANTIZED_RATIO,
+            "ratio",
+            "its weights are of the claimed precision and it runs on the claimed device",
+        ),
+    )
+}
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+D = TypeVar("D", bound=_Named)
+
+
+def _merge(shipped: Mapping[str, D], added: Iterable[Any], kind: type[Any], hook: str) -> dict[str, D]:
+    merged = dict(shipped)
+    for contribution in added:
+        for descriptor in contribution or ():
+            if not isinstance(descriptor, kind):
+                raise UserError(
+                    f"returned {type(descriptor).__name__}", where=hook, allowed=f"a list of {kind.__name__}"
+                )
+            merged[descriptor.name] = descriptor
+    return merged
+
+
+def catalogue(hook: Any) -> Catalogue:
+    """Return the shipped catalogue with what plugins add; ``hook`` is pytest's hook relay.
+
+    Raises:
+        UserError: a hook returned something else than descriptors.
+    """
+    return Catalogue(
+        frameworks=_merge(
+            FRAMEWORKS, hook.pytest_edgeai_frameworks(), FrameworkDescriptor, "pytest_edgeai_frameworks"
+        ),
+        targets=_merge(TARGETS, hook.pytest_edgeai_targets(), TargetDescriptor, "pytest_edgeai_targets"),
+        metrics=_merge(METRICS, hook.pytest_edgeai_metrics(), MetricDescriptor, "pytest_edgeai_metrics"),
+        gates=_merge(GATES, hook.pytest_edgeai_gates(), GateDescriptor, "pytest_edgeai_gates"),
+    )

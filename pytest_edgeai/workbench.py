@@ -1,0 +1,333 @@
+"""The one orchestrator of the flow; fixtures and collected gates both call it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pytest_edgeai.errors import EdgeAIError, FrameworkMissing, UserError, WorkerFailure
+from pytest_edgeai.evidence import EvidenceStore
+from pytest_edgeai.manifest import ModelSpec
+from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
+from pytest_edgeai.measure.dataset import import_reference
+from pytest_edgeai.measure.exclusive import exclusive
+from pytest_edgeai.optimize.cache import ArtifactCache, artifact_key
+from pytest_edgeai.plan.selection import PlannedCandidate
+from pytest_edgeai.preparation import PreparedModel, prepare_model
+from pytest_edgeai.progress import Progress
+from pytest_edgeai.records import Artifact, ModelFacts, Recipe, RuntimeOptions, Threshold, Verdict
+from pytest_edgeai.session import Session
+from pytest_edgeai.worker.host import Worker, WorkerSpec
+
+T = TypeVar("T")
+LOCK_LIMIT_S = 3600.0
+START_LIMIT_S = 120.0
+CONVERT = "convert"
+
+
+class Workbench:
+    """Makes and measures candidates for one process, each step once.
+
+    Results lie in the session's evidence directory, so that processes of one session share them. A step
+    that failed is not tried again: its error answers every gate that needs it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        progress: Progress,
+        on_verdict: Callable[[PlannedCandidate, Verdict], None] = lambda candidate, verdict: None,
+    ) -> None:
+        """Work on ``session``; nothing is started yet."""
+        self.session = session
+        self.progress = progress
+        self.evidence = EvidenceStore(session.evidence_directory)
+        self.scratch = Path(tempfile.mkdtemp(prefix="pytest-edgeai-"))
+        self._on_verdict = on_verdict
+        self._cache = ArtifactCache(
+            session.cache_directory / "artifacts", run_id=session.run_id, refresh=session.settings.refresh
+        )
+        self._results: dict[tuple[str, ...], Any] = {}
+        self._failures: dict[tuple[str, ...], EdgeAIError] = {}
+        self._loaded: dict[tuple[str, ...], LoadedRunnable] = {}
+
+    def close(self) -> None:
+        """End every worker and remove the scratch files."""
+        for loaded in self._loaded.values():
+            loaded.close()
+        self._loaded.clear()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """Return the result of ``make``, called at most once for ``key``; its error is kept too."""
+        if key not in self._results:
+            self._results[key] = self.guard(key, make)
+        result: T = self._results[key]
+        return result
+
+    def guard(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """Return the result of ``make``; once it failed, its error answers every further call."""
+        if key in self._failures:
+            raise self._failures[key]
+        try:
+            return make()
+        except EdgeAIError as error:
+            self._failures[key] = error
+            raise
+
+    def heavy(self, candidate_name: str) -> Any:
+        """Hold the machine for a heavy step; waiting shows as progress."""
+        return exclusive(
+            time_limit_s=LOCK_LIMIT_S,
+            waiting=lambda waited_s: self.progress.step(
+                candidate_name, f"waiting for another measurement on this machine ({waited_s:.0f} s)"
+            ),
+        )
+
+    def model(self, name: str) -> PreparedModel:
+        """Return a model with its data, checked."""
+        spec = next(model for model in self.session.manifest.models if model.name == name)
+        return self.once(("model", name), lambda: self._prepare(spec))
+
+    def _prepare(self, spec: ModelSpec) -> PreparedModel:
+        prepared = prepare_model(
+            spec, self.session.catalogue, self.session.manifest.directory, self.scratch
+        )
+        self.evidence.write_record(f"{spec.name}/model", prepared.facts)
+        return prepared
+
+    def artifact(self, candidate: PlannedCandidate) -> Artifact:
+        """Return the candidate's artifact, from the cache or made."""
+        artifact = self._artifact(candidate, candidate.recipe)
+        place = f"{candidate.model.name}/{candidate.recipe.id}/artifact"
+        self.once(("artifact evidence", place), lambda: self.evidence.write_record(place, artifact))
+        return artifact
+
+    def converted(self, candidate: PlannedCandidate) -> Artifact:
+        """Return the model at full precision in the candidate's framework."""
+        return self._artifact(candidate, Recipe(candidate.recipe.framework, CONVERT))
+
+    def _artifact(self, candidate: PlannedCandidate, recipe: Recipe) -> Artifact:
+        key = ("artifact", candidate.model.name, recipe.id)
+        return self.once(key, lambda: self._make_artifact(candidate, recipe))
+
+    def _make_artifact(self, candidate: PlannedCandidate, recipe: Recipe) -> Artifact:
+        model = self.model(candidate.model.name)
+        calibrated = recipe.scheme != CONVERT and model.calibration is not None
+        return self.make(
+            model.facts,
+            recipe,
+            model.calibration_samples if calibrated else None,
+            model.calibration.digest() if calibrated and model.calibration else "",
+            candidate.model.name,
+        )
+
+    def make(
+        self, facts: ModelFacts, recipe: Recipe, calibration: Samples | None, calibration_sha256: str, title: str
+    ) -> Artifact:
+        """Return the artifact that ``recipe`` makes of a model, from the cache or made in a worker.
+
+        Args:
+            facts: the model, hash included.
+            recipe: what to do.
+            calibration: staged calibration samples; ``None`` for none.
+            calibration_sha256: their digest.
+            title: how progress calls the model.
+        """
+        framework = self.session.catalogue.frameworks[recipe.framework]
+        installed = self.session.installations.probe(recipe.framework)
+        subject = f"{title} {recipe.id}"
+        key = artifact_key(
+            facts.sha256,
+            recipe,
+            calibration_sha256,
+            {**installed.versions, "python": installed.python_version},
+            facts.architecture,
+            framework.implementation,
+        )
+
+        def make(output: Path) -> tuple[Path, tuple[str, ...]]:
+            arrays = calibration and {"arrays": calibration.arrays, "batch": calibration.batching.batch}
+            spec = WorkerSpec(framework, self.session.interpreter(recipe.framework))
+            with self.heavy(subject), Worker.start(spec, time_limit_s=START_LIMIT_S) as worker:
+                answer = worker.request(
+                    "optimize",
+                    time_limit_s=self.session.settings.time_limit,
+                    on_progress=lambda what, done: self.progress.step(subject, what, done),
+                    source=str(facts.path),
+                    recipe=recipe,
+                    architecture=facts.architecture,
+                    inputs=facts.inputs,
+                    calibration=arrays,
+                    output=str(output),
+                )
+            return Path(answer["path"]), tuple(answer["log"])
+
+        self.progress.step(subject, "looking for the artifact")
+        return self._cache.get_or_make(
+            key, recipe, framework.schemes.get(recipe.scheme, "unknown"), installed.versions, make
+        )
+
+    def keep(self, loaded: LoadedRunnable) -> LoadedRunnable:
+        """Take over a loaded model, so that it is ended with the session."""
+        self._loaded[("test", str(len(self._loaded)), str(loaded.runnable.path))] = loaded
+        return loaded
+
+    def runtime(self) -> RuntimeOptions:
+        """Return how baseline and candidate are run while they are compared."""
+        return RuntimeOptions(threads=self.session.settings.threads)
+
+    def baseline_runnable(self, candidate: PlannedCandidate) -> Runnable:
+        """Return the baseline as it is run beside a candidate.
+
+        In its native runtime that is the model's own file; in another framework it is the model
+        converted there at full precision.
+        """
+        name = candidate.baseline_framework
+        model = self.model(candidate.model.name)
+        framework = self.session.catalogue.frameworks[name]
+        path = model.facts.path
+        if name == candidate.recipe.framework and candidate.model.baseline == "same-framework":
+            path = self.converted(candidate).path
+        return Runnable(framework, self.session.interpreter(name), path, self.runtime())
+
+    def candidate_runnable(self, candidate: PlannedCandidate) -> Runnable:
+        """Return the candidate as it is run."""
+        name = candidate.recipe.framework
+        framework = self.session.catalogue.frameworks[name]
+        return Runnable(framework, self.session.interpreter(name), self.artifact(candidate).path, self.runtime())
+
+    def loaded_baseline(self, candidate: PlannedCandidate) -> LoadedRunnable:
+        """Return the baseline, loaded in a worker that lives on while its model is worked on."""
+        key = (candidate.model.name, "baseline", candidate.baseline_framework, candidate.model.baseline)
+        return self.loaded(key, candidate, lambda: self.baseline_runnable(candidate))
+
+    def loaded_candidate(self, candidate: PlannedCandidate) -> LoadedRunnable:
+        """Return the candidate, loaded in a worker that lives on while it is worked on."""
+        key = (candidate.model.name, "candidate", candidate.recipe.id)
+        return self.loaded(key, candidate, lambda: self.candidate_runnable(candidate))
+
+    def loaded(
+        self, key: tuple[str, ...], candidate: PlannedCandidate, runnable: Callable[[], Runnable]
+    ) -> LoadedRunnable:
+        """Return a loaded model, started where it is not running; others than its companions are ended."""
+        kept = self._loaded.get(key)
+        if kept is not None and kept.alive:
+            return kept
+        companion = (candidate.model.name, "candidate", candidate.recipe.id)
+        for other in list(self._loaded):
+            stranger = other[0] not in (key[0], "test") or (other[1] == "candidate" and other != companion)
+            if other == key or stranger:
+                self._loaded.pop(other).close()
+        self.progress.step(f"{candidate.model.name} {candidate.node}", f"loading the {key[1]}")
+        self._loaded[key] = LoadedRunnable(
+            runnable(),
+            self.model(candidate.model.name).samples,
+            time_limit_s=self.session.settings.time_limit,
+        )
+        return self._loaded[key]
+
+    def preflight(self, names: list[str]) -> dict[str, UserError]:
+        """Check the models that are about to be gated; return what cannot be used.
+
+        The only model of a session is also loaded in its baseline's runtime, so that a file which that
+        runtime refuses is reported before anything else runs.
+        """
+        problems: dict[str, UserError] = {}
+        for name in names:
+            try:
+                self.progress.step(name, "checking the model and its data")
+                self.model(name)
+                if len(names) == 1:
+                    self._check_baseline(name)
+            except UserError as error:
+                problems[name] = error
+        return problems
+
+    def _check_baseline(self, name: str) -> None:
+        candidate = next(
+            (c for c in self.session.candidates if c.model.name == name and not c.unavailable), None
+        )
+        if candidate is None:
+            return
+        try:
+            self.loaded_baseline(candidate)
+        except (WorkerFailure, FrameworkMissing) as error:
+            self.progress.note(f"{name}: the baseline did not start ({error}); its gates will say so")
+
+    def verdict(self, candidate: PlannedCandidate, gate_name: str, *, marker: float | None = None) -> Verdict:
+        """Measure, judge and record one gate; every failure to measure is an ``error`` verdict."""
+        gate = self.session.catalogue.gates[gate_name]
+        threshold, on = self.session.threshold(candidate, gate_name, marker=marker)
+        if not on:
+            verdict = _plain(
+                gate_name, "not_applicable", threshold, gate.unit, f"switched off ({threshold.origin})"
+            )
+        else:
+            try:
+                decide = import_reference(gate.decide, self.session.manifest.directory, f"gate {gate_name}")
+                verdict = decide(self, candidate, threshold)
+            except EdgeAIError as error:
+                tail = getattr(error, "output_tail", "")
+                verdict = _plain(
+                    gate_name,
+                    "error",
+                    threshold,
+                    gate.unit,
+                    f"could not be measured: {' '.join(str(error).split())}",
+                    {"output_tail": tail} if tail else {},
+                )
+        verdict = replace(verdict, threshold_origin=threshold.origin)
+        if gate.measures_speed and candidate.proxy_reason:
+            verdict = on_proxy(verdict, candidate.proxy_reason, allowed=self.session.settings.allow_proxy)
+        name = f"{gate_name}-marker" if marker is not None else gate_name
+        self.evidence.write_record(f"{candidate.model.name}/{candidate.node}/verdicts/{name}", verdict)
+        self._on_verdict(candidate, verdict)
+        return verdict
+
+
+def on_proxy(verdict: Verdict, proxy_reason: str, *, allowed: bool) -> Verdict:
+    """Return what a speed verdict is worth on a host that is not of the target's kind.
+
+    A proxy never certifies speed, so a pass always reads ``proxy``. A failure does so too, unless the
+    user asked for the proxy's word: then its "no" counts.
+    """
+    if verdict.outcome in ("error", "not_applicable"):
+        return verdict
+    if allowed and verdict.outcome in ("fail", "inconclusive"):
+        return replace(verdict, reason=f"{verdict.reason} Measured on a proxy: {proxy_reason}.")
+    return replace(
+        verdict,
+        outcome="proxy",
+        reason=f"{proxy_reason}. Here it would be: {verdict.outcome}. {verdict.reason}",
+        advice="Measure on a host of the target's kind, or accept this one with --edge-allow-proxy.",
+        details={**verdict.details, "outcome_on_proxy": verdict.outcome},
+    )
+
+
+def _plain(
+    gate: str,
+    outcome: Any,
+    threshold: Threshold,
+    unit: str,
+    reason: str,
+    details: Mapping[str, Any] | None = None,
+) -> Verdict:
+    return Verdict(
+        gate=gate,
+        outcome=outcome,
+        observed=None,
+        interval=None,
+        confidence=None,
+        threshold=threshold.value,
+        relation=threshold.relation,
+        unit=unit,
+        samples=0,
+        reason=reason,
+        threshold_origin=threshold.origin,
+        details=details or {},
+    )

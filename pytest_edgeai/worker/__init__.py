@@ -1,0 +1,1 @@
+"""Run each framework in a process, and an interpreter, of its own."""

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_edgeai.report.content import Report
+from pytest_edgeai.report.terminal import MIN_WIDTH, render_terminal
+from pytest_edgeai.report.text import display_width
+
+
+def text(report: Report, width: int = 80, *, ascii_only: bool = False) -> str:
+    return "\n".join(line.text for line in render_terminal(report, width, ascii_only=ascii_only))
+
+
+@settings(max_examples=60)
+@given(data=st.data(), width=st.integers(10, 200), ascii_only=st.booleans())
+def test_no_line_is_wider_than_the_terminal(
+    any_report: Any, data: st.DataObject, width: int, ascii_only: bool
+) -> None:
+    for line in render_terminal(any_report.draw(data), width, ascii_only=ascii_only):
+        assert display_width(line.text) <= max(width, MIN_WIDTH)
+        assert line.text.isprintable()
+        assert not ascii_only or line.text.isascii()
+
+
+def test_a_gate_stands_in_one_line_of_80_columns(typical: Report) -> None:
+    lines = [line.split() for line in text(typical).splitlines()]
+    assert ["accuracy_retained", "99.8%", "[98.7,", "100.9]", ">", "95%", "pass"] in lines
+    assert ["speedup", "2.75×", "[2.61,", "2.90]", "≥", "1.5×", "[1]", "pass"] in lines
+    assert ["[1]", "set", "by", "edgeai.toml"] in lines
+
+
+def test_origins_stand_beside_their_thresholds_where_there_is_room(typical: Report) -> None:
+    shown = text(typical, 120)
+    assert "≥ 1.5× (edgeai.toml)" in shown
+    assert "set by" not in shown
+
+
+def test_words_carry_the_decision(typical: Report) -> None:
+    words = " ".join(text(typical).split())
+    assert "SHIP: digits openvino-int8-static was promoted" in words
+    assert (
+        "DO NOT SHIP: digits onnxruntime-int8-dynamic is blocked by speedup (fail), memory_cut "
+        "(inconclusive), artifact_size (not run)" in words
+    )
+    assert "DO NOT SHIP: reader openvino-int8-static is blocked by speedup (proxy)" in words
+    assert "DO NOT SHIP: scan was not gated" in words
+    assert "this host is a proxy: its processor is AuthenticAMD" in words
+
+
+def test_styles_repeat_what_the_words_say(typical: Report) -> None:
+    for line in render_terminal(typical, 80):
+        if line.text.startswith("SHIP"):
+            assert line.style == "pass"
+        if line.text.startswith("DO NOT SHIP") or line.text.endswith(("FAIL", "ERROR")):
+            assert line.style == "fail"
+        if line.text.endswith(("proxy", "inconclusive", "not run")):
+            assert line.style == "warn"
+
+
+def test_every_reason_and_advice_is_told_once(typical: Report) -> None:
+    words = " ".join(text(typical).split())
+    for model in typical.models:
+        for candidate in model.candidates:
+            for verdict in candidate.verdicts:
+                if verdict.outcome != "pass":
+                    assert words.count(verdict.reason) == 1
+                    assert words.count(verdict.advice) == 1 or not verdict.advice
+    assert "Known failure: dynamic quantisation of a CNN is slow; issue 41" in words
+
+
+def test_stages_show_where_the_gain_comes_from(typical: Report) -> None:
+    lines = [" ".join(line.split()) for line in text(typical).splitlines()]
+    assert "stage latency p50 vs baseline threads size accuracy memory" in lines
+    assert "baseline 4.11 ms 1.00× 1 22.0 MiB 0.9815 48.2 MiB" in lines
+    assert "accelerated 861 µs 4.78× 2 5.63 MiB 0.9815 19.1 MiB" in lines
+
+
+def test_a_reruns_worst_verdict_is_shown(typical: Report) -> None:
+    model = typical.models[0]
+    candidate = model.candidates[0]
+    failed = dataclasses.replace(candidate.verdicts[1], outcome="fail", observed=1.1)
+    rerun = dataclasses.replace(candidate, verdicts=(failed, *candidate.verdicts))
+    report = dataclasses.replace(typical, models=(dataclasses.replace(model, candidates=(rerun,)),))
+    rows = [row for row in text(report).splitlines() if row.startswith("    speedup")]
+    assert len(rows) == 1
+    assert rows[0].endswith("FAIL")
+
+
+def test_targets_are_told_apart(typical: Report) -> None:
+    model = typical.models[0]
+    candidate = model.candidates[0]
+    both = (candidate, dataclasses.replace(candidate, target="cross", promoted=False))
+    report = dataclasses.replace(typical, models=(dataclasses.replace(model, candidates=both),))
+    shown = text(report)
+    assert "SHIP: digits openvino-int8-static for intel was promoted" in shown
+    assert "SHIP: digits openvino-int8-static for cross may be promoted" in shown
+
+
+def test_a_candidate_of_which_nothing_was_observed_takes_one_row(typical: Report) -> None:
+    rows = [" ".join(row.split()) for row in text(typical).splitlines()]
+    assert rows.count("all 7 gates - ERROR") == 1
+
+
+def test_without_required_gates_nothing_ships(typical: Report) -> None:
+    model = typical.models[0]
+    bare = dataclasses.replace(
+        model.candidates[0], required_gates=(), verdicts=(), promotion_blocked_by=()
+    )
+    report = dataclasses.replace(typical, models=(dataclasses.replace(model, candidates=(bare,)),))
+    assert "DO NOT SHIP" in text(report)
