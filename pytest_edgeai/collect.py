@@ -78,7 +78,9 @@ class CandidateNode(pytest.Collector):
 class GateItem(pytest.Item):
     """One gate of one candidate: runs the gate's test function."""
 
-    def __init__(self, *, candidate: PlannedCandidate, workbench: WorkbenchSource, **kwargs: Any) -> None:
+    def __init__(
+        self, *, candidate: PlannedCandidate, workbench: WorkbenchSource, **kwargs: Any
+    ) -> None:
         """Run the gate named ``name`` for ``candidate``."""
         super().__init__(**kwargs)
         self.candidate = candidate
@@ -101,7 +103,9 @@ class GateItem(pytest.Item):
         for name in inspect.signature(test).parameters:
             if name not in values:
                 raise UserError(
-                    f'asks for "{name}"', where=f"gate {self.name}", allowed=", ".join(GATE_ARGUMENTS)
+                    f'asks for "{name}"',
+                    where=f"gate {self.name}",
+                    allowed=", ".join(GATE_ARGUMENTS),
                 )
             arguments[name] = values[name]()
         test(**arguments)

@@ -13,7 +13,6 @@ from pytest_edgeai.records import JSON, Verdict, to_json
 from pytest_edgeai.thresholds import marker_limit, unknown_gate
 from pytest_edgeai.workbench import Workbench
 
-
 VERDICTS = pytest.StashKey[list[JSON]]()
 """The verdicts that a test reached, as plain JSON."""
 
@@ -22,7 +21,10 @@ class EdgeCompare:
     """Compares one candidate with its baseline; call it with the name of a gate."""
 
     def __init__(
-        self, bench: Workbench, candidate: PlannedCandidate, running: Callable[[], pytest.Item | None]
+        self,
+        bench: Workbench,
+        candidate: PlannedCandidate,
+        running: Callable[[], pytest.Item | None],
     ) -> None:
         """Compare ``candidate``.
 
@@ -138,7 +140,9 @@ def keep_verdict(item: pytest.Item, candidate: PlannedCandidate, verdict: Verdic
         "reason": verdict.reason,
     }
     item.user_properties[:] = [p for p in item.user_properties if not p[0].startswith("edge_")]
-    item.user_properties += [(f"edge_{key}", value) for key, value in figures.items() if value is not None]
+    item.user_properties += [
+        (f"edge_{key}", value) for key, value in figures.items() if value is not None
+    ]
 
 
 def marker_overrides(marker: pytest.Mark, gates: Any, where: str) -> tuple[str, float | None]:
@@ -148,7 +152,9 @@ def marker_overrides(marker: pytest.Mark, gates: Any, where: str) -> tuple[str, 
         UserError: no such gate, or arguments that it does not have.
     """
     if len(marker.args) != 1 or not isinstance(marker.args[0], str):
-        raise UserError("edge_gate takes the name of one gate", where=where, allowed='edge_gate("speedup")')
+        raise UserError(
+            "edge_gate takes the name of one gate", where=where, allowed='edge_gate("speedup")'
+        )
     name = marker.args[0]
     if name not in gates:
         raise unknown_gate(name, gates, f"{where} edge_gate")

@@ -77,7 +77,9 @@ def resolve(
             base = manifest_path.parent
         where = f"{origin} [settings] {option.name}" if option.name in manifest else origin
         values[option.name] = (
-            raw if origin == "default" and option.kind != "thresholds" else _parse(option, raw, where, base)
+            raw
+            if origin == "default" and option.kind != "thresholds"
+            else _parse(option, raw, where, base)
         )
         origins[option.name] = origin
     return Settings(**values, origins=origins)

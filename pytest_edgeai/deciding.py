@@ -15,10 +15,16 @@ from pytest_edgeai.workbench import Workbench
 
 BOOTSTRAP_SEED = 0
 FIRST_LOOK_ROUNDS = 100
-LATENCY_LIMITS = {0.50: "latency_p50_limit_ms", 0.95: "latency_p95_limit_ms", 0.99: "latency_p99_limit_ms"}
+LATENCY_LIMITS = {
+    0.50: "latency_p50_limit_ms",
+    0.95: "latency_p95_limit_ms",
+    0.99: "latency_p99_limit_ms",
+}
 
 
-def decide_accuracy_retained(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
+def decide_accuracy_retained(
+    bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
+) -> Verdict:
     """Paired predictions on the same samples; non-inferiority by the paired score test."""
     scores, _ = measurements.quality(bench, candidate)
     return judge_accuracy(scores, threshold)
@@ -66,17 +72,23 @@ def decide_latency_consistency(
     return judge(timings, budget_spent=spent)
 
 
-def decide_memory_cut(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
+def decide_memory_cut(
+    bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
+) -> Verdict:
     """Model memory of fresh processes, decided by the worst case of the repeats."""
     return judge_memory(measurements.memory(bench, candidate), threshold)
 
 
-def decide_memory_footprint(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
+def decide_memory_footprint(
+    bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
+) -> Verdict:
     """Absolute peak of the candidate's process."""
     return judge_memory_footprint(measurements.memory(bench, candidate), threshold)
 
 
-def decide_artifact_size(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
+def decide_artifact_size(
+    bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
+) -> Verdict:
     """Bytes on disk; also stands in for the memory gate of a model too small to measure."""
     memory_cut, judged = bench.session.threshold(candidate, "memory_cut")
     too_small = False
@@ -92,13 +104,17 @@ def decide_artifact_size(bench: Workbench, candidate: PlannedCandidate, threshol
     )
 
 
-def decide_output_sanity(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
+def decide_output_sanity(
+    bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
+) -> Verdict:
     """Every output of every evaluation sample, compared with the baseline's."""
     _, sanity = measurements.quality(bench, candidate)
     return judge_output_sanity(sanity)
 
 
-def decide_precision_proof(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
+def decide_precision_proof(
+    bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
+) -> Verdict:
     """The artifact's stored weights, and what the runtime says it executes and where."""
     facts = measurements.precision(bench, candidate)
     claimed = bench.artifact(candidate).claimed_precision

@@ -19,7 +19,13 @@ from pytest_edgeai.configuration import Settings, resolve
 from pytest_edgeai.errors import EdgeAIError, UserError, did_you_mean
 from pytest_edgeai.files import check_writable_directory
 from pytest_edgeai.ledger import Ledger
-from pytest_edgeai.manifest import MANIFEST_NAME, PYPROJECT_NAME, find_manifest, read_manifest, read_tables
+from pytest_edgeai.manifest import (
+    MANIFEST_NAME,
+    PYPROJECT_NAME,
+    find_manifest,
+    read_manifest,
+    read_tables,
+)
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.progress import Progress
 from pytest_edgeai.publishing import Publisher
@@ -92,8 +98,10 @@ class Driver:
             known,
             manifest,
             read_host(),
-            choose_recipes=lambda model, facts, framework, target: config.hook.pytest_edgeai_recipes(
-                model=model, facts=facts, framework=framework, target=target
+            choose_recipes=lambda model, facts, framework, target: (
+                config.hook.pytest_edgeai_recipes(
+                    model=model, facts=facts, framework=framework, target=target
+                )
             ),
             run_id=_run_id(config),
             cache_directory=cache,
@@ -181,13 +189,19 @@ class Driver:
         allowed = {
             "edge_target": session.catalogue.targets,
             "edge_framework": session.catalogue.frameworks,
-            "edge_model": [*session.facts, *session.problems, *(m.name for m in session.manifest.models)],
+            "edge_model": [
+                *session.facts,
+                *session.problems,
+                *(m.name for m in session.manifest.models),
+            ],
         }
         for marker_name, names in allowed.items():
             for marker in item.iter_markers(marker_name):
                 if marker.kwargs or not marker.args:
                     raise UserError(
-                        f"{marker_name} takes names and no keywords", where=item.nodeid, allowed=", ".join(names)
+                        f"{marker_name} takes names and no keywords",
+                        where=item.nodeid,
+                        allowed=", ".join(names),
                     )
                 for name in marker.args:
                     if name not in names:
@@ -293,7 +307,9 @@ def _settings(config: pytest.Config) -> tuple[Settings, Path]:
         )
     path = path.resolve()
     if path.is_dir():
-        raise UserError("is a directory", where=f"--edge-manifest {path}", allowed="a manifest file")
+        raise UserError(
+            "is a directory", where=f"--edge-manifest {path}", allowed="a manifest file"
+        )
     table = read_tables(path).table("settings")
     manifest = {key: table.raw(key) for key in table}
     return resolve(given, os.environ, manifest, manifest_path=path, invocation_directory=here), path

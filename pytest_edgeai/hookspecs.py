@@ -38,9 +38,9 @@ def pytest_edgeai_frameworks() -> Sequence[FrameworkDescriptor]:  # type: ignore
 def pytest_edgeai_targets() -> Sequence[TargetDescriptor]:  # type: ignore[empty-body]
     """Add edge targets, or replace a shipped one by its name::
 
-        def pytest_edgeai_targets():
-            return [TargetDescriptor("kiosk", "our kiosk, an Intel N100", ("openvino",),
-                                     host_vendors=("GenuineIntel",))]
+    def pytest_edgeai_targets():
+        return [TargetDescriptor("kiosk", "our kiosk, an Intel N100", ("openvino",),
+                                 host_vendors=("GenuineIntel",))]
     """
 
 
@@ -48,8 +48,8 @@ def pytest_edgeai_targets() -> Sequence[TargetDescriptor]:  # type: ignore[empty
 def pytest_edgeai_metrics() -> Sequence[MetricDescriptor]:  # type: ignore[empty-body]
     """Add quality metrics; each names a callable that returns one score per sample::
 
-        def pytest_edgeai_metrics():
-            return [MetricDescriptor("top5", "our_metrics:top5", "proportion")]
+    def pytest_edgeai_metrics():
+        return [MetricDescriptor("top5", "our_metrics:top5", "proportion")]
     """
 
 
@@ -57,9 +57,9 @@ def pytest_edgeai_metrics() -> Sequence[MetricDescriptor]:  # type: ignore[empty
 def pytest_edgeai_gates() -> Sequence[GateDescriptor]:  # type: ignore[empty-body]
     """Add gates; each names its test function and the function that decides it::
 
-        def pytest_edgeai_gates():
-            return [GateDescriptor("cold_start", "our_gates:test_cold_start", "our_gates:decide_cold_start",
-                                   "at_most", 2e9, "ns", "the first answer comes within two seconds")]
+    def pytest_edgeai_gates():
+        return [GateDescriptor("cold_start", "our_gates:test_cold_start", "our_gates:decide_cold_start",
+                               "at_most", 2e9, "ns", "the first answer comes within two seconds")]
     """
 
 
@@ -81,8 +81,8 @@ def pytest_edgeai_recipes(
 def pytest_edgeai_verdict(model: str, candidate: str, target: str, verdict: Verdict) -> None:
     """See every verdict as soon as it is reached, in the process that reached it::
 
-        def pytest_edgeai_verdict(model, candidate, target, verdict):
-            print(model, candidate, verdict.gate, verdict.outcome)
+    def pytest_edgeai_verdict(model, candidate, target, verdict):
+        print(model, candidate, verdict.gate, verdict.outcome)
     """
 
 
@@ -90,6 +90,6 @@ def pytest_edgeai_verdict(model: str, candidate: str, target: str, verdict: Verd
 def pytest_edgeai_promote(model: str, candidate: CandidateReport, bundle: Path) -> None:
     """Act on a promotion, after the bundle lies complete in its place::
 
-        def pytest_edgeai_promote(model, candidate, bundle):
-            shutil.copytree(bundle, "/srv/models" / bundle.name)
+    def pytest_edgeai_promote(model, candidate, bundle):
+        shutil.copytree(bundle, "/srv/models" / bundle.name)
     """

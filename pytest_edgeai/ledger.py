@@ -104,7 +104,9 @@ def build_report(
     for name in (*session.facts, *(name for name in session.problems if name not in session.facts)):
         candidates = [c for c in session.candidates if c.model.name == name]
         reports = tuple(_candidate(session, ledger, evidence, c) for c in candidates)
-        stages = [stage for report in reports for stage in report.stages if stage.name == "baseline"]
+        stages = [
+            stage for report in reports for stage in report.stages if stage.name == "baseline"
+        ]
         spec = next((model for model in session.manifest.models if model.name == name), None)
         models.append(
             ModelReport(
@@ -122,7 +124,12 @@ def build_report(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         tool_version=__version__,
         hosts=tuple(
-            HostReport(session.host, target.name, bool(session.proxies[target.name]), session.proxies[target.name])
+            HostReport(
+                session.host,
+                target.name,
+                bool(session.proxies[target.name]),
+                session.proxies[target.name],
+            )
             for target in session.targets
         ),
         command=tuple(command),
@@ -156,6 +163,7 @@ def _candidate(
         promotion_blocked_by=blocked_by(gates, verdicts, allow_proxy=session.settings.allow_proxy),
         known_failures={gate: reason for gate, reason in known.items() if reason},
         unavailable=candidate.unavailable,
+        demanded=candidate.demanded,
     )
 
 

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_edgeai.configuration import check_manifest_settings
-from pytest_edgeai.descriptors import FrameworkDescriptor, GateDescriptor, MetricDescriptor, TargetDescriptor
+from pytest_edgeai.descriptors import (
+    FrameworkDescriptor,
+    GateDescriptor,
+    MetricDescriptor,
+    TargetDescriptor,
+)
 from pytest_edgeai.errors import ModelError, UserError, did_you_mean
 from pytest_edgeai.records import JSON, Recipe
 from pytest_edgeai.tables import Table, read_toml
@@ -205,7 +210,9 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
     problems: dict[str, ModelError] = {}
     for name in names:
         try:
-            models.append(_read_model(name, models_table.raw(name), directory, top.where, catalogue))
+            models.append(
+                _read_model(name, models_table.raw(name), directory, top.where, catalogue)
+            )
         except ModelError as error:
             problems[name] = error
     if problems and len(names) == 1:
@@ -222,7 +229,9 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
     )
 
 
-def _read_model(name: str, raw: Any, directory: Path, where: str, catalogue: Catalogue) -> ModelSpec:
+def _read_model(
+    name: str, raw: Any, directory: Path, where: str, catalogue: Catalogue
+) -> ModelSpec:
     place = f"{where} [models.{name}]"
     if not _NAME.fullmatch(name):
         raise ModelError(
@@ -265,7 +274,9 @@ def _existing(directory: Path, text: str, where: str) -> Path:
     except OSError as error:
         raise ModelError(f'"{text}" cannot be used ({error.strerror})', where=where) from None
     if not found:
-        raise ModelError(f'"{text}" does not exist', where=where, allowed=f"a path from {directory}")
+        raise ModelError(
+            f'"{text}" does not exist', where=where, allowed=f"a path from {directory}"
+        )
     return path
 
 
@@ -275,7 +286,9 @@ def _read_source(directory: Path, text: str, where: str) -> DataSource:
     path = _existing(directory, text, where)
     if path.suffix != ".npz" or not path.is_file():
         raise ModelError(
-            f'"{text}" is not a data file', where=where, allowed='a .npz file, or "package.module:callable"'
+            f'"{text}" is not a data file',
+            where=where,
+            allowed='a .npz file, or "package.module:callable"',
         )
     return DataSource(path, None, where)
 
@@ -344,7 +357,10 @@ def _read_gates(table: Table, catalogue: Catalogue) -> dict[str, JSON]:
         else:
             error = unknown_gate(key, {**catalogue.gates, **extra}, table.where)
             raise type(error)(
-                f'unknown key "{key}"', where=error.where, allowed=error.allowed, advice=error.advice
+                f'unknown key "{key}"',
+                where=error.where,
+                allowed=error.allowed,
+                advice=error.advice,
             )
         values[key] = raw
     return values
@@ -352,7 +368,9 @@ def _read_gates(table: Table, catalogue: Catalogue) -> dict[str, JSON]:
 
 def _positive(raw: Any, where: str) -> None:
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not (0 < raw < math.inf):
-        raise UserError(f"{raw!r} is not a number above 0", where=where, allowed="a finite number above 0")
+        raise UserError(
+            f"{raw!r} is not a number above 0", where=where, allowed="a finite number above 0"
+        )
 
 
 def _read_recipes(table: Table, catalogue: Catalogue) -> tuple[Recipe, ...] | None:
@@ -382,21 +400,31 @@ def _read_recipes(table: Table, catalogue: Catalogue) -> tuple[Recipe, ...] | No
         label = entry.text("label") or ""
         if label and not _NAME.fullmatch(label):
             raise ModelError(
-                f'"{label}" cannot be a label', where=f"{entry.where} label", allowed="letters, digits, _ . and -"
+                f'"{label}" cannot be a label',
+                where=f"{entry.where} label",
+                allowed="letters, digits, _ . and -",
             )
         options = entry.table("options")
         recipe = Recipe(
-            name, scheme, {key: options.raw(key) for key in options}, label, reason="the manifest's own recipe"
+            name,
+            scheme,
+            {key: options.raw(key) for key in options},
+            label,
+            reason="the manifest's own recipe",
         )
         if recipe.id in {other.id for other in recipes}:
             raise ModelError(
-                f'a second recipe named "{recipe.id}"', where=entry.where, allowed="a label that tells them apart"
+                f'a second recipe named "{recipe.id}"',
+                where=entry.where,
+                allowed="a label that tells them apart",
             )
         recipes.append(recipe)
     return tuple(recipes)
 
 
-def _read_known_failures(top: Table, models: list[str], catalogue: Catalogue) -> tuple[KnownFailure, ...]:
+def _read_known_failures(
+    top: Table, models: list[str], catalogue: Catalogue
+) -> tuple[KnownFailure, ...]:
     failures: list[KnownFailure] = []
     for entry in top.tables("known_failures") or []:
         entry.refuse_unknown(("model", "gate", "reason", "candidate"))
@@ -432,7 +460,9 @@ def _read_interpreters(table: Table, directory: Path, catalogue: Catalogue) -> d
         path = directory / Path(text).expanduser()
         if not path.is_file():
             raise UserError(
-                f'"{text}" does not exist', where=f"{entry.where} python", allowed="a Python interpreter"
+                f'"{text}" does not exist',
+                where=f"{entry.where} python",
+                allowed="a Python interpreter",
             )
         interpreters[name] = path
     return interpreters

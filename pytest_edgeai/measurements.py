@@ -15,7 +15,12 @@ from pytest_edgeai.errors import EdgeAIError, MeasurementError
 from pytest_edgeai.judge.timings import is_contended
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, measure_memory
 from pytest_edgeai.measure.latency import Rounds, interleave, paired, run_round, summarize, warm_up
-from pytest_edgeai.measure.quality import encode_labels, output_sanity, paired_quality, select_outputs
+from pytest_edgeai.measure.quality import (
+    encode_labels,
+    output_sanity,
+    paired_quality,
+    select_outputs,
+)
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import (
     MemorySamples,
@@ -122,7 +127,9 @@ def _evaluate(
     what = f"evaluating the {side} on {count} samples"
     bench.progress.step(_title(candidate), what)
     output = bench.scratch / candidate.model.name / f"outputs-{candidate.recipe.id}-{side}"
-    outputs, _ = loaded.evaluate(output, lambda _, done: bench.progress.step(_title(candidate), what, done))
+    outputs, _ = loaded.evaluate(
+        output, lambda _, done: bench.progress.step(_title(candidate), what, done)
+    )
     return outputs
 
 
@@ -167,7 +174,8 @@ def timings(
         EdgeAIError: a model could not be run.
     """
     return bench.guard(
-        ("timings", candidate.model.name, candidate.recipe.id), lambda: _timings(bench, candidate, decided)
+        ("timings", candidate.model.name, candidate.recipe.id),
+        lambda: _timings(bench, candidate, decided),
     )
 
 
@@ -259,7 +267,9 @@ def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
                 answers[side].append(_memory_of(bench, candidate, runnable))
     definitions = {answer["definition"] for side in answers for answer in side}
     if len(definitions) > 1:
-        raise MeasurementError(f"memory was measured in different ways: {', '.join(sorted(definitions))}")
+        raise MeasurementError(
+            f"memory was measured in different ways: {', '.join(sorted(definitions))}"
+        )
     samples = MemorySamples(
         definitions.pop(),
         tuple(int(answer["model_bytes"]) for answer in answers[0]),
@@ -268,7 +278,8 @@ def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
         tuple(int(answer["footprint_bytes"]) for answer in answers[1]),
     )
     bench.evidence.write_record(
-        _place(candidate, "memory"), {"samples": samples, "baseline": answers[0], "candidate": answers[1]}
+        _place(candidate, "memory"),
+        {"samples": samples, "baseline": answers[0], "candidate": answers[1]},
     )
     return samples
 
@@ -338,7 +349,12 @@ def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
         finally:
             for side in own:
                 side.close()
-    sizes = (_baseline_size(bench, candidate), converted.size_bytes, artifact.size_bytes, artifact.size_bytes)
+    sizes = (
+        _baseline_size(bench, candidate),
+        converted.size_bytes,
+        artifact.size_bytes,
+        artifact.size_bytes,
+    )
     names = ("baseline", "converted", "quantized", "accelerated")
     measured = tuple(
         Stage(
@@ -367,7 +383,9 @@ def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
     return measured
 
 
-def _stage_rounds(bench: Workbench, candidate: PlannedCandidate, loaded: list[LoadedRunnable]) -> Rounds:
+def _stage_rounds(
+    bench: Workbench, candidate: PlannedCandidate, loaded: list[LoadedRunnable]
+) -> Rounds:
     bench.progress.step(_title(candidate), "timing the stages")
     warm_up(loaded)
     rounds = Rounds.of(len(loaded))

@@ -55,9 +55,13 @@ class Optimizer:
         directory = self._bench.session.manifest.directory
         path = directory / model
         facts = read_model(path, with_hash=True)
-        source = DataSource(directory / calibration, None, str(calibration)) if calibration else None
+        source = (
+            DataSource(directory / calibration, None, str(calibration)) if calibration else None
+        )
         if source is not None and source.path is not None and not source.path.is_file():
-            raise ModelError(f'"{calibration}" does not exist', allowed=f"a .npz file from {directory}")
+            raise ModelError(
+                f'"{calibration}" does not exist', allowed=f"a .npz file from {directory}"
+            )
         if scheme is None:
             recipe = default_recipes(
                 self._framework.name, facts.architecture, calibrated=source is not None
@@ -72,14 +76,20 @@ class Optimizer:
                 advice=did_you_mean(scheme, self._framework.schemes),
             )
         if recipe.scheme in NEEDS_CALIBRATION and source is None:
-            raise ModelError(f'scheme "{recipe.scheme}" needs calibration data', allowed="calibration=FILE.npz")
+            raise ModelError(
+                f'scheme "{recipe.scheme}" needs calibration data', allowed="calibration=FILE.npz"
+            )
         samples = digest = None
         if source is not None and recipe.scheme != CONVERT:
             data = load_dataset(source, facts.inputs, directory=directory, needs_labels=False)
             digest = data.digest()
-            place = self._bench.scratch / "optimizer" / hashlib.sha256(digest.encode()).hexdigest()[:16]
+            place = (
+                self._bench.scratch / "optimizer" / hashlib.sha256(digest.encode()).hexdigest()[:16]
+            )
             samples = Samples(
-                stage_arrays(data.arrays, place), data.samples, batching(data, facts.inputs, open_batch=1)
+                stage_arrays(data.arrays, place),
+                data.samples,
+                batching(data, facts.inputs, open_batch=1),
             )
         artifact = self._bench.make(facts, recipe, samples, digest or "", path.name)
         runnable = Runnable(

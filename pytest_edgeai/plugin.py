@@ -33,7 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for option in OPTIONS:
         if option.kind == "flag":
             group.addoption(
-                option.flag, dest=option.destination, action="store_true", default=None, help=option.help
+                option.flag,
+                dest=option.destination,
+                action="store_true",
+                default=None,
+                help=option.help,
             )
         else:
             group.addoption(
@@ -51,7 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Switch the plugin on where a target is set, and leave everything alone where none is."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    if config.option.edge_target or os.environ.get(ENVIRONMENT_PREFIX + "TARGET") or _target_in_manifest(config):
+    if (
+        config.option.edge_target
+        or os.environ.get(ENVIRONMENT_PREFIX + "TARGET")
+        or _target_in_manifest(config)
+    ):
         from pytest_edgeai.driver import activate
 
         activate(config)
@@ -64,7 +72,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def _target_in_manifest(config: pytest.Config) -> bool:
     """Return whether the manifest sets a target, reading no file that does not mention one."""
     given = config.option.edge_manifest
-    path = config.invocation_params.dir / given if given else config.invocation_params.dir / "edgeai.toml"
+    path = (
+        config.invocation_params.dir / given
+        if given
+        else config.invocation_params.dir / "edgeai.toml"
+    )
     if not given and not os.path.isfile(path):  # noqa: PTH113
         path = config.invocation_params.dir / "pyproject.toml"
     try:

@@ -50,7 +50,9 @@ class PreparedModel:
     metric_kind: Literal["proportion", "loss"]
 
 
-def prepare_model(spec: ModelSpec, catalogue: Catalogue, directory: Path, scratch: Path) -> PreparedModel:
+def prepare_model(
+    spec: ModelSpec, catalogue: Catalogue, directory: Path, scratch: Path
+) -> PreparedModel:
     """Read and check everything about one model, before anything is optimized.
 
     Args:
@@ -66,7 +68,11 @@ def prepare_model(spec: ModelSpec, catalogue: Catalogue, directory: Path, scratc
     evaluation = load_dataset(spec.data, facts.inputs, directory=directory, needs_labels=True)
     plan = batching(evaluation, facts.inputs, open_batch=spec.batch)
     metric, kind = _metric(spec, catalogue, directory)
-    if spec.metric == "accuracy" and spec.task in CLASSIFICATION_TASKS and evaluation.labels is not None:
+    if (
+        spec.metric == "accuracy"
+        and spec.task in CLASSIFICATION_TASKS
+        and evaluation.labels is not None
+    ):
         try:
             check_label_fit(evaluation.labels, _columns(facts, spec.output))
         except ModelError as error:
@@ -75,7 +81,9 @@ def prepare_model(spec: ModelSpec, catalogue: Catalogue, directory: Path, scratc
             ) from None
     calibration = calibration_samples = None
     if spec.calibration is not None:
-        calibration = load_dataset(spec.calibration, facts.inputs, directory=directory, needs_labels=False)
+        calibration = load_dataset(
+            spec.calibration, facts.inputs, directory=directory, needs_labels=False
+        )
         calibration_plan = batching(calibration, facts.inputs, open_batch=spec.batch)
         check_overlap(evaluation, calibration)
         calibration_samples = Samples(
@@ -89,7 +97,9 @@ def prepare_model(spec: ModelSpec, catalogue: Catalogue, directory: Path, scratc
         evaluation=evaluation,
         calibration=calibration,
         samples=Samples(
-            stage_arrays(evaluation.arrays, scratch / spec.name / "evaluation"), evaluation.samples, plan
+            stage_arrays(evaluation.arrays, scratch / spec.name / "evaluation"),
+            evaluation.samples,
+            plan,
         ),
         calibration_samples=calibration_samples,
         metric=metric,

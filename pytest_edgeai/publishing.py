@@ -15,7 +15,7 @@ from pytest_edgeai import __version__
 from pytest_edgeai.configuration import describe_origins
 from pytest_edgeai.errors import EdgeAIError
 from pytest_edgeai.evidence import EvidenceStore
-from pytest_edgeai.files import append_text, write_atomically
+from pytest_edgeai.files import write_atomically, write_markdown
 from pytest_edgeai.ledger import Ledger, build_report
 from pytest_edgeai.promote.bundle import promote
 from pytest_edgeai.report.benchmark import add_latency
@@ -55,8 +55,15 @@ class Publisher:
         ]
         lines += [f"edgeai proxy: {reason}" for reason in session.proxies.values() if reason]
         origins = describe_origins(session.settings)
-        chosen = [f"{name} = {value} ({origin})" for name, (value, origin) in origins.items() if name != "target"]
-        limits = [f"{key} = {value} ({session.manifest.path.name})" for key, value in session.manifest.gates.items()]
+        chosen = [
+            f"{name} = {value} ({origin})"
+            for name, (value, origin) in origins.items()
+            if name != "target"
+        ]
+        limits = [
+            f"{key} = {value} ({session.manifest.path.name})"
+            for key, value in session.manifest.gates.items()
+        ]
         if chosen or limits:
             lines.append("edgeai settings: " + ", ".join(chosen + limits))
         return lines
@@ -88,8 +95,16 @@ class Publisher:
                     )
                     for gate in self._session.gates_of(candidate):
                         threshold, on = self._session.threshold(candidate, gate)
-                        limit = "off" if not on else "" if threshold.value is None else f"{threshold.value:g}"
-                        reporter.write_line(f"    {gate} {threshold.relation} {limit} ({threshold.origin})")
+                        limit = (
+                            "off"
+                            if not on
+                            else ""
+                            if threshold.value is None
+                            else f"{threshold.value:g}"
+                        )
+                        reporter.write_line(
+                            f"    {gate} {threshold.relation} {limit} ({threshold.origin})"
+                        )
 
     def publish(self, ledger: Ledger, notes: Iterable[str]) -> None:
         """Build the report, promote what may be promoted, and write every file that was asked for.
@@ -110,14 +125,14 @@ class Publisher:
         renderings = (
             (settings.json, lambda: render_json(report)),
             (settings.junit, lambda: render_junit(report, inconclusive=settings.inconclusive)),
-            (settings.markdown, lambda: render_markdown(report)),
         )
         for path, render in renderings:
             if path is not None:
                 self._attempt(lambda path=path, render=render: write_atomically(path, render()))  # type: ignore[misc]
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        if summary:
-            self._attempt(lambda: append_text(Path(summary), render_markdown(report)))
+        if settings.markdown is not None or os.environ.get("GITHUB_STEP_SUMMARY"):
+            self._attempt(
+                lambda: write_markdown(render_markdown(report), settings.markdown, os.environ)
+            )
         self._add_latencies(report)
 
     def _attempt(self, write: Any) -> None:
@@ -143,11 +158,15 @@ class Publisher:
                     candidates.append(candidate)
                     continue
                 candidates.append(promoted)
-                self._config.hook.pytest_edgeai_promote(model=model.name, candidate=promoted, bundle=bundle)
+                self._config.hook.pytest_edgeai_promote(
+                    model=model.name, candidate=promoted, bundle=bundle
+                )
             models.append(replace(model, candidates=tuple(candidates)))
         return replace(report, models=tuple(models))
 
-    def _texts(self, report: Report, model: ModelReport, candidate: CandidateReport) -> dict[str, str]:
+    def _texts(
+        self, report: Report, model: ModelReport, candidate: CandidateReport
+    ) -> dict[str, str]:
         """Return the reports of one candidate alone, as they go into its bundle."""
         alone = replace(report, models=(replace(model, candidates=(candidate,)),))
         return {

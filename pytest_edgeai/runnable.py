@@ -63,7 +63,9 @@ class RunnableModel:
         for spec in self.inputs:
             if arrays[spec.name].dtype.name != spec.dtype and spec.dtype != "str":
                 raise ModelError(
-                    f'input "{spec.name}" is {arrays[spec.name].dtype.name}', where=self.name, allowed=spec.dtype
+                    f'input "{spec.name}" is {arrays[spec.name].dtype.name}',
+                    where=self.name,
+                    allowed=spec.dtype,
                 )
         count = len(next(iter(arrays.values())))
         dataset = Dataset(arrays, None, None, count, self.name)

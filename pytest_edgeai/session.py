@@ -53,7 +53,9 @@ class Installations:
             if interpreter is None:
                 self._found[name] = _probe_here(framework)
             else:
-                self._found[name] = probe(WorkerSpec(framework, interpreter), time_limit_s=PROBE_LIMIT_S)
+                self._found[name] = probe(
+                    WorkerSpec(framework, interpreter), time_limit_s=PROBE_LIMIT_S
+                )
         return self._found[name]
 
     def missing(self, name: str) -> str:
@@ -161,7 +163,10 @@ class Session:
     def known_failure(self, candidate: PlannedCandidate, gate: str) -> str:
         """Return the reason that the manifest states for a known failure; empty for none."""
         for failure in self.manifest.known_failures:
-            if (failure.model, failure.gate) == (candidate.model.name, gate) and failure.candidate in (
+            if (failure.model, failure.gate) == (
+                candidate.model.name,
+                gate,
+            ) and failure.candidate in (
                 None,
                 candidate.recipe.id,
             ):
@@ -267,7 +272,10 @@ def check_model(model: ModelSpec) -> ModelFacts:
         facts = read_model(model.path, with_hash=False)
     except UserError as error:
         raise ModelError(
-            f'"{model.path.name}" {error.what}', where=f"{model.where} path", allowed=error.allowed, advice=error.advice
+            f'"{model.path.name}" {error.what}',
+            where=f"{model.where} path",
+            allowed=error.allowed,
+            advice=error.advice,
         ) from None
     for source in (model.data, model.calibration):
         if source is not None:
@@ -275,7 +283,9 @@ def check_model(model: ModelSpec) -> ModelFacts:
     return facts
 
 
-def _check_candidates(model: ModelSpec, planned: Sequence[PlannedCandidate], path: Iterable[str]) -> None:
+def _check_candidates(
+    model: ModelSpec, planned: Sequence[PlannedCandidate], path: Iterable[str]
+) -> None:
     if not planned:
         raise ModelError(f"no framework can take it ({'; '.join(path)})", where=model.where)
     for candidate in planned:

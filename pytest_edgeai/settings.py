@@ -90,16 +90,28 @@ OPTIONS: Final = (
         "what an inconclusive verdict does to its test (default: fail)",
         ("fail", "skip"),
     ),
-    Option("cache_dir", "path", None, "DIR", "artifacts and evidence (default: .edgeai beside the manifest)"),
+    Option(
+        "cache_dir",
+        "path",
+        None,
+        "DIR",
+        "artifacts and evidence (default: .edgeai beside the manifest)",
+    ),
     Option("refresh", "flag", False, "", "make every artifact anew"),
     Option("json", "path", None, "PATH", "write the report as JSON"),
     Option("junit", "path", None, "PATH", "write JUnit XML with one suite per candidate"),
     Option("markdown", "path", None, "PATH", "write the report for a pull request"),
     Option("promote", "path", None, "DIR", "copy each candidate that passed every gate to DIR"),
-    Option("allow_proxy", "flag", False, "", "judge speed on a host that is not of the target's kind"),
+    Option(
+        "allow_proxy", "flag", False, "", "judge speed on a host that is not of the target's kind"
+    ),
     Option("plan", "flag", False, "", "print the assessment and the plan, and run nothing"),
     Option("threshold", "thresholds", (), "GATE=VALUE", "set the threshold of a gate (repeatable)"),
-    Option("threads", "count", 1, "N", "threads of both models while they are compared (default: 1)"),
-    Option("time_limit", "seconds", 900.0, "SECONDS", "longest time that one step of a worker may take"),
+    Option(
+        "threads", "count", 1, "N", "threads of both models while they are compared (default: 1)"
+    ),
+    Option(
+        "time_limit", "seconds", 900.0, "SECONDS", "longest time that one step of a worker may take"
+    ),
 )
 BY_NAME: Final[Mapping[str, Option]] = {option.name: option for option in OPTIONS}

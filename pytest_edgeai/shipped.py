@@ -116,13 +116,17 @@ class _Named(Protocol):
 D = TypeVar("D", bound=_Named)
 
 
-def _merge(shipped: Mapping[str, D], added: Iterable[Any], kind: type[Any], hook: str) -> dict[str, D]:
+def _merge(
+    shipped: Mapping[str, D], added: Iterable[Any], kind: type[Any], hook: str
+) -> dict[str, D]:
     merged = dict(shipped)
     for contribution in added:
         for descriptor in contribution or ():
             if not isinstance(descriptor, kind):
                 raise UserError(
-                    f"returned {type(descriptor).__name__}", where=hook, allowed=f"a list of {kind.__name__}"
+                    f"returned {type(descriptor).__name__}",
+                    where=hook,
+                    allowed=f"a list of {kind.__name__}",
                 )
             merged[descriptor.name] = descriptor
     return merged
@@ -136,9 +140,16 @@ def catalogue(hook: Any) -> Catalogue:
     """
     return Catalogue(
         frameworks=_merge(
-            FRAMEWORKS, hook.pytest_edgeai_frameworks(), FrameworkDescriptor, "pytest_edgeai_frameworks"
+            FRAMEWORKS,
+            hook.pytest_edgeai_frameworks(),
+            FrameworkDescriptor,
+            "pytest_edgeai_frameworks",
         ),
-        targets=_merge(TARGETS, hook.pytest_edgeai_targets(), TargetDescriptor, "pytest_edgeai_targets"),
-        metrics=_merge(METRICS, hook.pytest_edgeai_metrics(), MetricDescriptor, "pytest_edgeai_metrics"),
+        targets=_merge(
+            TARGETS, hook.pytest_edgeai_targets(), TargetDescriptor, "pytest_edgeai_targets"
+        ),
+        metrics=_merge(
+            METRICS, hook.pytest_edgeai_metrics(), MetricDescriptor, "pytest_edgeai_metrics"
+        ),
         gates=_merge(GATES, hook.pytest_edgeai_gates(), GateDescriptor, "pytest_edgeai_gates"),
     )

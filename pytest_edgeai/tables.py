@@ -23,7 +23,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     except IsADirectoryError:
         raise UserError("is a directory", where=str(path), allowed="a TOML file") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"not UTF-8 at byte {error.start}", where=str(path), allowed="UTF-8 TOML") from None
+        raise UserError(
+            f"not UTF-8 at byte {error.start}", where=str(path), allowed="UTF-8 TOML"
+        ) from None
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
     try:
@@ -82,7 +84,9 @@ class Table:
         value = self._raw[key]
         if not isinstance(value, str) or not value.strip():
             raise self._error(
-                f"{_kind(value)} where a string is needed", where=f"{self.where} {key}", allowed="a string"
+                f"{_kind(value)} where a string is needed",
+                where=f"{self.where} {key}",
+                allowed="a string",
             )
         return value
 
@@ -118,7 +122,11 @@ class Table:
 
     def table(self, key: str) -> Table:
         """Return a table; an absent one is empty."""
-        where = f"{self.where.removesuffix(']')}.{key}]" if self.where.endswith("]") else f"{self.where} [{key}]"
+        where = (
+            f"{self.where.removesuffix(']')}.{key}]"
+            if self.where.endswith("]")
+            else f"{self.where} [{key}]"
+        )
         return Table(self._raw.get(key, {}), where, error=self._error)
 
     def tables(self, key: str) -> list[Table] | None:
@@ -129,9 +137,14 @@ class Table:
         where = self.table_name(key)
         if not isinstance(value, list) or not value:
             raise self._error(
-                f"{_kind(value)} where an array of tables is needed", where=where, allowed=f"[[{key}]] tables"
+                f"{_kind(value)} where an array of tables is needed",
+                where=where,
+                allowed=f"[[{key}]] tables",
             )
-        return [Table(item, f"{where} #{number}", error=self._error) for number, item in enumerate(value, 1)]
+        return [
+            Table(item, f"{where} #{number}", error=self._error)
+            for number, item in enumerate(value, 1)
+        ]
 
     def table_name(self, key: str) -> str:
         """Return where the tables of an array stand."""
@@ -141,7 +154,13 @@ class Table:
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "true/false", int: "a number", float: "a number", str: "a string", list: "a list"}
+    names = {
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+    }
     if isinstance(value, Mapping):
         return "a table"
     if value == "":

@@ -81,7 +81,9 @@ def marker_limit(gate: GateDescriptor, overrides: Mapping[str, Any], where: str)
     for keyword in overrides:
         if keyword != gate.relation:
             raise UserError(
-                f'unknown argument "{keyword}" for gate "{gate.name}"', where=where, allowed=gate.relation
+                f'unknown argument "{keyword}" for gate "{gate.name}"',
+                where=where,
+                allowed=gate.relation,
             )
     if gate.relation not in overrides:
         return None
@@ -108,7 +110,9 @@ def resolve_threshold(
     if gate.name in command_line:
         layers.append((command_line[gate.name], command_line_origin))
     layers += [
-        (table[gate.name], manifest_name) for table in (model_table, defaults_table) if gate.name in table
+        (table[gate.name], manifest_name)
+        for table in (model_table, defaults_table)
+        if gate.name in table
     ]
     if not layers:
         return Threshold(gate.threshold, gate.relation), True

@@ -49,7 +49,9 @@ class Workbench:
         self.scratch = Path(tempfile.mkdtemp(prefix="pytest-edgeai-"))
         self._on_verdict = on_verdict
         self._cache = ArtifactCache(
-            session.cache_directory / "artifacts", run_id=session.run_id, refresh=session.settings.refresh
+            session.cache_directory / "artifacts",
+            run_id=session.run_id,
+            refresh=session.settings.refresh,
         )
         self._results: dict[tuple[str, ...], Any] = {}
         self._failures: dict[tuple[str, ...], EdgeAIError] = {}
@@ -84,7 +86,8 @@ class Workbench:
         return exclusive(
             time_limit_s=LOCK_LIMIT_S,
             waiting=lambda waited_s: self.progress.step(
-                candidate_name, f"waiting for another measurement on this machine ({waited_s:.0f} s)"
+                candidate_name,
+                f"waiting for another measurement on this machine ({waited_s:.0f} s)",
             ),
         )
 
@@ -127,7 +130,12 @@ class Workbench:
         )
 
     def make(
-        self, facts: ModelFacts, recipe: Recipe, calibration: Samples | None, calibration_sha256: str, title: str
+        self,
+        facts: ModelFacts,
+        recipe: Recipe,
+        calibration: Samples | None,
+        calibration_sha256: str,
+        title: str,
     ) -> Artifact:
         """Return the artifact that ``recipe`` makes of a model, from the cache or made in a worker.
 
@@ -151,7 +159,10 @@ class Workbench:
         )
 
         def make(output: Path) -> tuple[Path, tuple[str, ...]]:
-            arrays = calibration and {"arrays": calibration.arrays, "batch": calibration.batching.batch}
+            arrays = calibration and {
+                "arrays": calibration.arrays,
+                "batch": calibration.batching.batch,
+            }
             spec = WorkerSpec(framework, self.session.interpreter(recipe.framework))
             with self.heavy(subject), Worker.start(spec, time_limit_s=START_LIMIT_S) as worker:
                 answer = worker.request(
@@ -199,11 +210,18 @@ class Workbench:
         """Return the candidate as it is run."""
         name = candidate.recipe.framework
         framework = self.session.catalogue.frameworks[name]
-        return Runnable(framework, self.session.interpreter(name), self.artifact(candidate).path, self.runtime())
+        return Runnable(
+            framework, self.session.interpreter(name), self.artifact(candidate).path, self.runtime()
+        )
 
     def loaded_baseline(self, candidate: PlannedCandidate) -> LoadedRunnable:
         """Return the baseline, loaded in a worker that lives on while its model is worked on."""
-        key = (candidate.model.name, "baseline", candidate.baseline_framework, candidate.model.baseline)
+        key = (
+            candidate.model.name,
+            "baseline",
+            candidate.baseline_framework,
+            candidate.model.baseline,
+        )
         return self.loaded(key, candidate, lambda: self.baseline_runnable(candidate))
 
     def loaded_candidate(self, candidate: PlannedCandidate) -> LoadedRunnable:
@@ -220,7 +238,9 @@ class Workbench:
             return kept
         companion = (candidate.model.name, "candidate", candidate.recipe.id)
         for other in list(self._loaded):
-            stranger = other[0] not in (key[0], "test") or (other[1] == "candidate" and other != companion)
+            stranger = other[0] not in (key[0], "test") or (
+                other[1] == "candidate" and other != companion
+            )
             if other == key or stranger:
                 self._loaded.pop(other).close()
         self.progress.step(f"{candidate.model.name} {candidate.node}", f"loading the {key[1]}")
@@ -257,19 +277,29 @@ class Workbench:
         try:
             self.loaded_baseline(candidate)
         except (WorkerFailure, FrameworkMissing) as error:
-            self.progress.note(f"{name}: the baseline did not start ({error}); its gates will say so")
+            self.progress.note(
+                f"{name}: the baseline did not start ({error}); its gates will say so"
+            )
 
-    def verdict(self, candidate: PlannedCandidate, gate_name: str, *, marker: float | None = None) -> Verdict:
+    def verdict(
+        self, candidate: PlannedCandidate, gate_name: str, *, marker: float | None = None
+    ) -> Verdict:
         """Measure, judge and record one gate; every failure to measure is an ``error`` verdict."""
         gate = self.session.catalogue.gates[gate_name]
         threshold, on = self.session.threshold(candidate, gate_name, marker=marker)
         if not on:
             verdict = _plain(
-                gate_name, "not_applicable", threshold, gate.unit, f"switched off ({threshold.origin})"
+                gate_name,
+                "not_applicable",
+                threshold,
+                gate.unit,
+                f"switched off ({threshold.origin})",
             )
         else:
             try:
-                decide = import_reference(gate.decide, self.session.manifest.directory, f"gate {gate_name}")
+                decide = import_reference(
+                    gate.decide, self.session.manifest.directory, f"gate {gate_name}"
+                )
                 verdict = decide(self, candidate, threshold)
             except EdgeAIError as error:
                 tail = getattr(error, "output_tail", "")
@@ -283,9 +313,13 @@ class Workbench:
                 )
         verdict = replace(verdict, threshold_origin=threshold.origin)
         if gate.measures_speed and candidate.proxy_reason:
-            verdict = on_proxy(verdict, candidate.proxy_reason, allowed=self.session.settings.allow_proxy)
+            verdict = on_proxy(
+                verdict, candidate.proxy_reason, allowed=self.session.settings.allow_proxy
+            )
         name = f"{gate_name}-marker" if marker is not None else gate_name
-        self.evidence.write_record(f"{candidate.model.name}/{candidate.node}/verdicts/{name}", verdict)
+        self.evidence.write_record(
+            f"{candidate.model.name}/{candidate.node}/verdicts/{name}", verdict
+        )
         self._on_verdict(candidate, verdict)
         return verdict
 
@@ -299,12 +333,15 @@ def on_proxy(verdict: Verdict, proxy_reason: str, *, allowed: bool) -> Verdict:
     if verdict.outcome in ("error", "not_applicable"):
         return verdict
     if allowed and verdict.outcome in ("fail", "inconclusive"):
-        return replace(verdict, reason=f"{verdict.reason} Measured on a proxy: {proxy_reason}.")
+        return replace(verdict, reason=f"{verdict.reason}; measured on a proxy: {proxy_reason}")
     return replace(
         verdict,
         outcome="proxy",
-        reason=f"{proxy_reason}. Here it would be: {verdict.outcome}. {verdict.reason}",
-        advice="Measure on a host of the target's kind, or accept this one with --edge-allow-proxy.",
+        reason=(
+            f"this host is a proxy: {proxy_reason}. "
+            f"Here it would be {verdict.outcome}: {verdict.reason}"
+        ),
+        advice="measure on a host of the target's kind, or accept this one with --edge-allow-proxy",
         details={**verdict.details, "outcome_on_proxy": verdict.outcome},
     )
 

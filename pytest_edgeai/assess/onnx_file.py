@@ -120,14 +120,15 @@ def read_onnx(path: Path) -> ModelStructure:
 
 @contextmanager
 def _buffer(path: Path) -> Iterator[tuple[Buffer, int]]:
+    facts = path.stat()
+    # Opening a pipe would wait for its writer.
+    if not stat.S_ISREG(facts.st_mode):
+        raise ModelError("the model is no regular file", where=str(path))
+    if not facts.st_size:
+        raise ModelError(
+            "the model file is empty", where=str(path), advice="Export or copy it again"
+        )
     with path.open("rb") as file:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise ModelError("the model is no regular file", where=str(path))
-        if not facts.st_size:
-            raise ModelError(
-                "the model file is empty", where=str(path), advice="Export or copy it again"
-            )
         if facts.st_size < _MAP_FROM_BYTES:
             data = file.read()
             if data.startswith(b"version https://git-lfs"):

@@ -217,6 +217,7 @@ class ExternalData:
         """Prepare for the tensors of ``model``."""
         self._model = model
         self._sizes: dict[str, tuple[Path, int]] = {}
+        self._homes: tuple[Path, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -277,15 +278,18 @@ class ExternalData:
         try:
             facts = path.stat()
             real = path.resolve()
-            # A model hub's cache links the model and its data into one folder of blobs.
-            homes = (self._model.parent.resolve(), self._model.resolve().parent)
+            if not self._homes:
+                # A model hub's cache links the model and its data into one folder of blobs.
+                self._homes = (self._model.parent.resolve(), self._model.resolve().parent)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._error(
                 f'external data file "{location}" of tensor "{tensor}" cannot be read '
                 f"({getattr(error, 'strerror', None) or error})",
                 "Copy it beside the model, or save the model with its data inside",
             ) from None
-        if not stat.S_ISREG(facts.st_mode) or not any(real.is_relative_to(home) for home in homes):
+        if not stat.S_ISREG(facts.st_mode) or not any(
+            real.is_relative_to(home) for home in self._homes
+        ):
             raise self._error(
                 f'external data of tensor "{tensor}" lie at "{location}", '
                 "which is no file or leads elsewhere",

@@ -52,7 +52,7 @@ _PRECISIONS = {"fp64": "f64", "fp32": "f32", "fp16": "f16", "bool": "boolean"}
 _INEXACT = frozenset({"uint3", "uint6"})
 # OpenVINO reads versions 10 and 11; earlier ones belong to releases before 2020.4.
 _VERSIONS = ("10", "11")
-_MOST_ELEMENTS = 5_000_000
+_MOST_ELEMENTS = 2_000_000
 _DEEPEST = 100
 _LARGEST_COUNT = 1 << 62
 # Metadata that no fact is read from; it can be larger than the graph.

@@ -114,7 +114,7 @@ def judge_artifact_size(
         threshold,
         unit="bytes",
         reason=reason,
-        advice="choose a recipe that stores its weights in fewer bits",
+        advice="choose a recipe that stores its weights in fewer bits" if outcome == "fail" else "",
         observed=float(candidate_bytes),
         samples=1,
         details=details,

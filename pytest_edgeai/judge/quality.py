@@ -35,9 +35,9 @@ def judge_accuracy(quality: PairedQuality, threshold: Threshold, *, alpha: float
 
     A proportion (scores 0 or 1) is judged by the paired score test for the ratio of two
     proportions, exact on small samples (`retention`); ``observed`` is the ratio candidate /
-    baseline. A loss is judged by the paired t-test of ``baseline / threshold - candidate``;
-    ``observed`` is mean(baseline) / mean(candidate). The interval has the confidence
-    ``1 - 2 alpha`` and excludes the threshold exactly where the verdict is pass or fail.
+    baseline. A loss is judged by the paired t-test of ``baseline / threshold - candidate`` on 30
+    samples or more; ``observed`` is mean(baseline) / mean(candidate). The interval has the
+    confidence ``1 - 2 alpha`` and excludes the threshold exactly where the verdict is pass or fail.
 
     Args:
         quality: scores of both on the same, independent samples.
@@ -188,9 +188,11 @@ def _judge_loss(quality: PairedQuality, threshold: Threshold, alpha: float) -> V
     outcome: Outcome = "inconclusive"
     interval: tuple[float, float | None] | None = None
     needed: int | None = None
-    if n >= 2:
+    if n >= 2 and observed is not None:
         interval = mean_ratio_interval(baseline, candidate, confidence=1 - 2 * alpha)
-    if n >= MINIMUM_LOSS_SAMPLES:
+    if n >= MINIMUM_LOSS_SAMPLES and interval == (0.0, None):
+        what += ", of which a few carry nearly all of it"
+    elif n >= MINIMUM_LOSS_SAMPLES:
         limit = 1.0 if threshold.value is None else threshold.value
         margin = mean_margin(baseline / limit - candidate, alpha=alpha)
         if margin.decision != "undecided":

@@ -2,7 +2,7 @@
 
 The statistic is the score statistic of Nam and Blackwelder (2002), "Analysis of the ratio of
 marginal probabilities in a matched-pair setting", Statistics in Medicine 21, and Tang, Tang and
-Chan (2003), "Statistical inference via rate ratio in matched-pair design", ibid. 22. Its normal
+Chan (2003), "On tests of equivalence via non-unity relative risk", ibid. 22. Its normal
 approximation is too generous on few samples (5% becomes up to 8.5%), therefore the p-value is the
 larger of the normal one and the exact one. The exact one is the supremum over the nuisance
 parameter, restricted to its 99.9% interval (Berger and Boos 1994, "P values maximized over a

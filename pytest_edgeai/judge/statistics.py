@@ -78,7 +78,7 @@ class MeanMargin:
     units: int
 
 
-def sign_log_evidence(above: NDArray[Any] | int, units: NDArray[Any] | int) -> FloatArray:
+def sign_log_evidence(above: NDArray[Any] | float, units: NDArray[Any] | float) -> FloatArray:
     """Log evidence that more than half of all signs lie above, from ``above`` of ``units``.
 
     The likelihood of Bernoulli(p), mixed over p uniform on (1/2, 1), against p = 1/2:
@@ -358,7 +358,8 @@ def mean_ratio_interval(
     """Interval for mean(numerator) / mean(denominator) of paired samples (Fieller 1954).
 
     The set of all ratios q for which the paired t-test of ``numerator - q * denominator`` does not
-    reject, so it agrees with `mean_margin` at every threshold.
+    reject, so it agrees with `mean_margin` at every threshold. Where neither mean can be told from
+    zero, nothing is known about their ratio, and the interval is ``(0, None)``.
 
     Args:
         numerator: float64, shape ``(samples,)``, non-negative, at least two samples.

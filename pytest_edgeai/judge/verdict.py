@@ -91,7 +91,9 @@ def threshold_fault(threshold: Threshold, *, positive: bool = True) -> str:
 
 def ratio_text(value: float | None) -> str:
     """Format a ratio: ``2.75x``; ``unbounded`` for an open side."""
-    return "unbounded" if value is None else f"{value:.3g}x" if value >= 100 else f"{value:.2f}x"
+    if value is None:
+        return "unbounded"
+    return f"{value:,.0f}x" if value >= 100 else f"{value:.2f}x"
 
 
 def percent_text(value: float | None) -> str:

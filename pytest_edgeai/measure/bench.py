@@ -67,13 +67,18 @@ class LoadedRunnable:
         self._samples = samples
         self._time_limit_s = time_limit_s
         self._worker = Worker.start(
-            WorkerSpec(runnable.framework, runnable.interpreter), time_limit_s=min(START_LIMIT_S, time_limit_s)
+            WorkerSpec(runnable.framework, runnable.interpreter),
+            time_limit_s=min(START_LIMIT_S, time_limit_s),
         )
         try:
             self._ask("load", handle="model", path=str(runnable.path), runtime=runnable.runtime)
             if samples is not None:
                 self._ask(
-                    "prepare", handle="model", arrays=samples.arrays, first=0, batch=samples.batching.batch
+                    "prepare",
+                    handle="model",
+                    arrays=samples.arrays,
+                    first=0,
+                    batch=samples.batching.batch,
                 )
         except BaseException:
             self._worker.close()
@@ -87,7 +92,9 @@ class LoadedRunnable:
             np.asarray(answer["wall_ns"], dtype=np.int64),
             np.asarray(answer["cpu_ns"], dtype=np.int64),
             # Windows counts no involuntary switches; there, contention shows in wall against CPU time.
-            np.zeros(calls, dtype=np.int64) if preemptions is None else np.asarray(preemptions, dtype=np.int64),
+            np.zeros(calls, dtype=np.int64)
+            if preemptions is None
+            else np.asarray(preemptions, dtype=np.int64),
         )
 
     def evaluate(
@@ -106,7 +113,8 @@ class LoadedRunnable:
             output=str(output),
         )
         arrays = {
-            name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in answer["outputs"].items()
+            name: np.load(path, mmap_mode="r", allow_pickle=False)
+            for name, path in answer["outputs"].items()
         }
         return arrays, float(answer["seconds"])
 
@@ -140,14 +148,19 @@ class LoadedRunnable:
         return self._samples
 
     def _ask(
-        self, operation: str, on_progress: Callable[[str, float], None] | None = None, **arguments: Any
+        self,
+        operation: str,
+        on_progress: Callable[[str, float], None] | None = None,
+        **arguments: Any,
     ) -> Any:
         return self._worker.request(
             operation, time_limit_s=self._time_limit_s, on_progress=on_progress, **arguments
         )
 
 
-def measure_memory(runnable: Runnable, samples: Samples, *, time_limit_s: float) -> Mapping[str, Any]:
+def measure_memory(
+    runnable: Runnable, samples: Samples, *, time_limit_s: float
+) -> Mapping[str, Any]:
     """Measure the model's memory in a fresh process; see ``measure_memory`` of the worker's service."""
     spec = WorkerSpec(runnable.framework, runnable.interpreter, MEMORY_ENVIRONMENT)
     with Worker.start(spec, time_limit_s=min(START_LIMIT_S, time_limit_s)) as worker:

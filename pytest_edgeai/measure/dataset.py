@@ -88,7 +88,8 @@ def check_npz_header(source: DataSource) -> None:
     for name, shape in shapes.items():
         if name != CLASSES and (not shape or shape[0] == 0):
             raise ModelError(
-                f'array "{name}" of "{source.path.name}" has no samples (shape {shape})', where=source.where
+                f'array "{name}" of "{source.path.name}" has no samples (shape {shape})',
+                where=source.where,
             )
 
 
@@ -122,10 +123,14 @@ def npz_headers(source: DataSource) -> dict[str, tuple[tuple[int, ...], np.dtype
                 headers[entry.filename.removesuffix(".npy")] = (shape, dtype)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
         raise ModelError(
-            f'"{path.name}" is not a readable .npz file ({error})', where=source.where, allowed="numpy.savez(...)"
+            f'"{path.name}" is not a readable .npz file ({error})',
+            where=source.where,
+            allowed="numpy.savez(...)",
         ) from None
     except OSError as error:
-        raise ModelError(f'"{path.name}" cannot be read ({error.strerror})', where=source.where) from None
+        raise ModelError(
+            f'"{path.name}" cannot be read ({error.strerror})', where=source.where
+        ) from None
     return headers
 
 
@@ -158,7 +163,9 @@ def load_dataset(
     for name, spec in specs.items():
         if name not in raw:
             raise ModelError(
-                f'no array "{name}"', where=source.where, allowed=f"one array per model input: {', '.join(specs)}"
+                f'no array "{name}"',
+                where=source.where,
+                allowed=f"one array per model input: {', '.join(specs)}",
             )
         _check_dtype(raw[name], spec, source.where)
     lengths = {name: len(array) if array.ndim else 0 for name, array in raw.items()}
@@ -171,7 +178,9 @@ def load_dataset(
         raise ModelError(f'no array "{LABELS}"', where=source.where, allowed="one label per sample")
     if len(set(lengths.values())) > 1:
         text = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise ModelError(f"arrays of different length ({text})", where=source.where, allowed="one row per sample")
+        raise ModelError(
+            f"arrays of different length ({text})", where=source.where, allowed="one row per sample"
+        )
     names = None if classes is None else tuple(str(item) for item in classes.tolist())
     return Dataset({name: raw[name] for name in specs}, labels, names, samples, source.where)
 
@@ -183,9 +192,13 @@ def _load_npz(source: DataSource) -> dict[str, NDArray[Any]]:
         with np.load(source.path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
-        raise ModelError(f'"{source.path.name}" cannot be read ({error})', where=source.where) from None
+        raise ModelError(
+            f'"{source.path.name}" cannot be read ({error})', where=source.where
+        ) from None
     except MemoryError:
-        raise ModelError(f'"{source.path.name}" does not fit into memory', where=source.where) from None
+        raise ModelError(
+            f'"{source.path.name}" does not fit into memory', where=source.where
+        ) from None
 
 
 def import_reference(reference: str, directory: Path, where: str) -> Any:
@@ -201,7 +214,9 @@ def import_reference(reference: str, directory: Path, where: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:
-        raise ModelError(f'"{reference}" cannot be imported ({type(error).__name__}: {error})', where=where) from error
+        raise ModelError(
+            f'"{reference}" cannot be imported ({type(error).__name__}: {error})', where=where
+        ) from error
     finally:
         sys.path.remove(str(directory))
     return found
@@ -226,7 +241,9 @@ def _call(source: DataSource, directory: Path) -> dict[str, NDArray[Any]]:
         )
     for name, array in raw.items():
         if array.dtype.hasobject:
-            raise ModelError(f'array "{name}" holds Python objects', where=source.where, allowed="plain arrays")
+            raise ModelError(
+                f'array "{name}" holds Python objects', where=source.where, allowed="plain arrays"
+            )
     return dict(raw)
 
 
@@ -255,6 +272,9 @@ def batching(dataset: Dataset, inputs: Iterable[TensorSpec], *, open_batch: int)
     plans: dict[str, Batching] = {}
     for spec in inputs:
         array = dataset.arrays[spec.name]
+        if not spec.has_shape:
+            plans[spec.name] = Batching(open_batch, False)
+            continue
         if array.ndim == len(spec.shape):
             first, rest = spec.shape[0], spec.shape[1:]
             plans[spec.name] = Batching(open_batch if first is None else first, first is not None)
@@ -263,12 +283,17 @@ def batching(dataset: Dataset, inputs: Iterable[TensorSpec], *, open_batch: int)
             plans[spec.name] = Batching(None, True)
         else:
             raise _misfit(spec, array, dataset.where)
-        if any(want is not None and want != have for want, have in zip(rest, array.shape[1:], strict=True)):
+        if any(
+            want is not None and want != have
+            for want, have in zip(rest, array.shape[1:], strict=True)
+        ):
             raise _misfit(spec, array, dataset.where)
     fixed = {plan for plan in plans.values() if plan.fixed}
     if len(fixed) > 1:
         text = ", ".join(f"{name} {plan.batch or 'none'}" for name, plan in plans.items())
-        raise ModelError(f"the model's inputs disagree about the batch ({text})", where=dataset.where)
+        raise ModelError(
+            f"the model's inputs disagree about the batch ({text})", where=dataset.where
+        )
     chosen = next(iter(fixed), None) or next(iter(plans.values()))
     if chosen.batch == 0:
         raise ModelError("the model takes batches of 0 samples", where=dataset.where)
@@ -291,7 +316,9 @@ def check_overlap(evaluation: Dataset, calibration: Dataset) -> None:
         ModelError: names how many there are and the first of them.
     """
     seen = {key: index for index, key in enumerate(_sample_keys(evaluation))}
-    shared = [(index, seen[key]) for index, key in enumerate(_sample_keys(calibration)) if key in seen]
+    shared = [
+        (index, seen[key]) for index, key in enumerate(_sample_keys(calibration)) if key in seen
+    ]
     if shared:
         first = f"calibration sample {shared[0][0]} is evaluation sample {shared[0][1]}"
         raise ModelError(
@@ -305,7 +332,9 @@ def _sample_keys(dataset: Dataset) -> list[bytes]:
     names = sorted(dataset.arrays)
     arrays = [np.ascontiguousarray(dataset.arrays[name]) for name in names]
     return [
-        hashlib.blake2b(b"".join(array[index].tobytes() for array in arrays), digest_size=16).digest()
+        hashlib.blake2b(
+            b"".join(array[index].tobytes() for array in arrays), digest_size=16
+        ).digest()
         for index in range(dataset.samples)
     ]
 

@@ -21,7 +21,9 @@ def lock_path() -> Path:
     """Return the machine-wide lock file; one per user where another user's cannot be opened."""
     shared = Path(tempfile.gettempdir()) / "pytest-edgeai-measuring.lock"
     if shared.exists() and not os.access(shared, os.W_OK):
-        return shared.with_name(f"pytest-edgeai-measuring-{os.getuid() if hasattr(os, 'getuid') else 0}.lock")
+        return shared.with_name(
+            f"pytest-edgeai-measuring-{os.getuid() if hasattr(os, 'getuid') else 0}.lock"
+        )
     return shared
 
 

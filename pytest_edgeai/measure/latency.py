@@ -56,7 +56,9 @@ class Rounds:
     @classmethod
     def of(cls, models: int) -> Rounds:
         """Return an empty record for ``models`` models."""
-        return cls([[] for _ in range(models)], [[] for _ in range(models)], [[] for _ in range(models)])
+        return cls(
+            [[] for _ in range(models)], [[] for _ in range(models)], [[] for _ in range(models)]
+        )
 
     def __len__(self) -> int:
         return len(self.order)
@@ -68,7 +70,9 @@ def warm_up(models: Sequence[Timed]) -> None:
         model.time_calls(WARM_UP_CALLS)
 
 
-def run_round(models: Sequence[Timed], rounds: Rounds, generator: random.Random, attempt: int) -> None:
+def run_round(
+    models: Sequence[Timed], rounds: Rounds, generator: random.Random, attempt: int
+) -> None:
     """Run every model once, in random order and never two at a time."""
     order = list(range(len(models)))
     generator.shuffle(order)
@@ -156,7 +160,9 @@ def interleave(
         attempt += 1
 
 
-def summarize(rounds: Rounds, index: int, *, cpu_time_is_valid: bool, threads: int, batch: int) -> LatencySummary:
+def summarize(
+    rounds: Rounds, index: int, *, cpu_time_is_valid: bool, threads: int, batch: int
+) -> LatencySummary:
     """Return the latency summary of one model of interleaved rounds."""
     return summarize_times(
         CallTimes(
@@ -170,7 +176,9 @@ def summarize(rounds: Rounds, index: int, *, cpu_time_is_valid: bool, threads: i
     )
 
 
-def summarize_times(times: CallTimes, *, cpu_time_is_valid: bool, threads: int, batch: int) -> LatencySummary:
+def summarize_times(
+    times: CallTimes, *, cpu_time_is_valid: bool, threads: int, batch: int
+) -> LatencySummary:
     """Return the latency summary of consecutive calls."""
     p50, p95, p99 = (float(value) for value in np.percentile(times.wall_ns, (50, 95, 99)))
     cpu = float(np.median(times.cpu_ns)) if cpu_time_is_valid else None

@@ -50,7 +50,9 @@ def class_output(outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> s
     if is_text(labels):
         direct = [name for name, array in outputs.items() if array.ndim == 1 and is_text(array)]
     else:
-        direct = [name for name, array in outputs.items() if array.ndim == 1 and array.dtype.kind in "iu"]
+        direct = [
+            name for name, array in outputs.items() if array.ndim == 1 and array.dtype.kind in "iu"
+        ]
     found = (direct or scores) if is_text(labels) else (scores or direct)
     if len(found) != 1:
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in outputs.items())
@@ -99,11 +101,15 @@ def check_labels(labels: NDArray[Any], classes: int | None) -> None:
     if low < 0 or (classes is not None and high >= classes):
         raise ModelError(
             f"labels run from {low} to {high}",
-            allowed="0 and above" if classes is None else f"0 to {classes - 1}, one per column of the output",
+            allowed="0 and above"
+            if classes is None
+            else f"0 to {classes - 1}, one per column of the output",
         )
 
 
-def absolute_error(outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> NDArray[np.float64]:
+def absolute_error(
+    outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]
+) -> NDArray[np.float64]:
     """Return the mean absolute error of each sample.
 
     Args:

@@ -44,7 +44,9 @@ def encode_labels(
     unknown = [label for label in present if label not in order]
     if unknown:
         raise ModelError(f'label "{unknown[0]}" is no class', allowed=", ".join(classes))
-    encoded = np.asarray([order[str(label)] for label in labels.reshape(-1).tolist()], dtype=np.int64)
+    encoded = np.asarray(
+        [order[str(label)] for label in labels.reshape(-1).tolist()], dtype=np.int64
+    )
     return encoded.reshape(labels.shape), note
 
 
@@ -75,7 +77,8 @@ def score(metric: Metric, name: str, outputs: Outputs, labels: NDArray[Any]) -> 
         raise ModelError(f'metric "{name}" raised {type(error).__name__}: {error}') from error
     if scores.shape != (len(labels),):
         raise ModelError(
-            f'metric "{name}" returned shape {scores.shape}', allowed=f"one score per sample: ({len(labels)},)"
+            f'metric "{name}" returned shape {scores.shape}',
+            allowed=f"one score per sample: ({len(labels)},)",
         )
     return scores
 
@@ -115,7 +118,11 @@ def output_sanity(baseline: Outputs, candidate: Outputs, quality: PairedQuality)
     for name, array in candidate.items():
         reference = baseline.get(name)
         if array.dtype.kind == "f":
-            comparable = reference is not None and reference.shape == array.shape and reference.dtype.kind == "f"
+            comparable = (
+                reference is not None
+                and reference.shape == array.shape
+                and reference.dtype.kind == "f"
+            )
             for test, counts in ((np.isnan, nan), (np.isinf, infinite)):
                 found = test(array)
                 if comparable:
@@ -138,7 +145,9 @@ def output_sanity(baseline: Outputs, candidate: Outputs, quality: PairedQuality)
 
 def _contract_breaches(baseline: Outputs, candidate: Outputs) -> tuple[str, ...]:
     breaches = [f'output "{name}" is missing' for name in baseline if name not in candidate]
-    breaches += [f'output "{name}" was not there before' for name in candidate if name not in baseline]
+    breaches += [
+        f'output "{name}" was not there before' for name in candidate if name not in baseline
+    ]
     for name in baseline:
         if name not in candidate:
             continue
@@ -148,7 +157,9 @@ def _contract_breaches(baseline: Outputs, candidate: Outputs) -> tuple[str, ...]
         if old_kind != new_kind:
             breaches.append(f'output "{name}" was {old_kind} and is {new_kind}')
         if old.shape[1:] != new.shape[1:] or old.ndim != new.ndim:
-            breaches.append(f'output "{name}" had shape {old.shape[1:]} per sample and has {new.shape[1:]}')
+            breaches.append(
+                f'output "{name}" had shape {old.shape[1:]} per sample and has {new.shape[1:]}'
+            )
     return tuple(breaches)
 
 
@@ -164,7 +175,10 @@ def _collapse(quality: PairedQuality) -> tuple[tuple[str, ...], dict[str, int]]:
     for name in np.unique(quality.classes).tolist():
         members = quality.classes == name
         support[str(name)] = int(members.sum())
-        if quality.baseline_scores[members].sum() > 0 and quality.candidate_scores[members].sum() == 0:
+        if (
+            quality.baseline_scores[members].sum() > 0
+            and quality.candidate_scores[members].sum() == 0
+        ):
             collapsed.append(str(name))
     return tuple(collapsed), support
 

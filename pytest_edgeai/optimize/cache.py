@@ -72,7 +72,12 @@ class ArtifactCache:
         self._refresh = refresh
 
     def get_or_make(
-        self, key: str, recipe: Recipe, claimed_precision: str, versions: Mapping[str, str], make: MakeArtifact
+        self,
+        key: str,
+        recipe: Recipe,
+        claimed_precision: str,
+        versions: Mapping[str, str],
+        make: MakeArtifact,
     ) -> Artifact:
         """Return the artifact of ``key``, making it where it is absent, damaged or to be refreshed.
 
@@ -98,7 +103,7 @@ class ArtifactCache:
         root = self.directory / entry["directory"]
         files = tuple(root / name for name in entry["files"])
         try:
-            intact = digest_files(files, root) == entry["sha256"]
+            intact = digest_files(files, (root / entry["path"]).parent) == entry["sha256"]
         except OSError:
             intact = False
         if not intact:
@@ -125,7 +130,12 @@ class ArtifactCache:
         return entry if isinstance(entry, dict) and entry.get("format") == 1 else None
 
     def _make(
-        self, key: str, recipe: Recipe, claimed_precision: str, versions: Mapping[str, str], make: MakeArtifact
+        self,
+        key: str,
+        recipe: Recipe,
+        claimed_precision: str,
+        versions: Mapping[str, str],
+        make: MakeArtifact,
     ) -> Artifact:
         self._sweep(key)
         name = f"{key}.{uuid.uuid4().hex[:8]}"
@@ -135,7 +145,11 @@ class ArtifactCache:
         try:
             path, log = make(partial)
             seconds = time.monotonic() - started
-            names = sorted(file.relative_to(partial).as_posix() for file in partial.rglob("*") if file.is_file())
+            names = sorted(
+                file.relative_to(partial).as_posix()
+                for file in partial.rglob("*")
+                if file.is_file()
+            )
             loadable = path.relative_to(partial).as_posix()
             for file in names:
                 _sync(partial / file)
@@ -150,7 +164,7 @@ class ArtifactCache:
             files=files,
             framework=recipe.framework,
             claimed_precision=claimed_precision,
-            sha256=digest_files(files, final),
+            sha256=digest_files(files, (final / loadable).parent),
             size_bytes=sum(file.stat().st_size for file in files),
             key=key,
             from_cache=False,
@@ -172,7 +186,9 @@ class ArtifactCache:
             "versions": dict(versions),
             "log": list(log),
         }
-        write_atomically(self.directory / f"{key}.json", json.dumps(entry, indent=1, sort_keys=True) + "\n")
+        write_atomically(
+            self.directory / f"{key}.json", json.dumps(entry, indent=1, sort_keys=True) + "\n"
+        )
         return artifact
 
     def _sweep(self, key: str) -> None:

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 
 from pytest_edgeai.records import Architecture, Recipe
 
-STATIC_CONVOLUTIONAL = "INT8 weights and activations suit convolutions; ranges come from calibration data"
-STATIC_TRANSFORMER = "INT8 post-training quantization in NNCF's transformer mode, which keeps attention sound"
+STATIC_CONVOLUTIONAL = (
+    "INT8 weights and activations suit convolutions; ranges come from calibration data"
+)
+STATIC_TRANSFORMER = (
+    "INT8 post-training quantization in NNCF's transformer mode, which keeps attention sound"
+)
 DYNAMIC = "activation ranges of transformers vary by input, so they are found while running"
 NO_CALIBRATION = "the manifest names no calibration data, which static quantization needs"
 
@@ -16,7 +20,9 @@ _WITH_CALIBRATION: Mapping[str, Mapping[Architecture, Recipe]] = {
         "convolutional": Recipe("onnxruntime", "int8-static", reason=STATIC_CONVOLUTIONAL),
         "transformer": Recipe("onnxruntime", "int8-dynamic", reason=DYNAMIC),
         "recurrent": Recipe("onnxruntime", "int8-dynamic", reason=DYNAMIC),
-        "other": Recipe("onnxruntime", "int8-static", reason="static INT8 is the cross-platform default"),
+        "other": Recipe(
+            "onnxruntime", "int8-static", reason="static INT8 is the cross-platform default"
+        ),
     },
     "openvino": {
         "convolutional": Recipe("openvino", "int8-static", reason=STATIC_CONVOLUTIONAL),
@@ -34,7 +40,9 @@ _WITHOUT_CALIBRATION: Mapping[str, Recipe] = {
 NEEDS_CALIBRATION = frozenset({"int8-static"})
 
 
-def default_recipes(framework: str, architecture: Architecture, *, calibrated: bool) -> tuple[Recipe, ...]:
+def default_recipes(
+    framework: str, architecture: Architecture, *, calibrated: bool
+) -> tuple[Recipe, ...]:
     """Return the recipes that ``framework`` makes of a model where nobody chose; empty for none."""
     if not calibrated:
         recipe = _WITHOUT_CALIBRATION.get(framework)

@@ -59,7 +59,9 @@ class Choice:
     path: tuple[str, ...]
 
 
-def check_requested(requested: Sequence[str], frameworks: Mapping[str, FrameworkDescriptor], where: str) -> None:
+def check_requested(
+    requested: Sequence[str], frameworks: Mapping[str, FrameworkDescriptor], where: str
+) -> None:
     """Refuse framework names that do not exist, and ``primary`` or ``all`` among names.
 
     Raises:
@@ -75,7 +77,9 @@ def check_requested(requested: Sequence[str], frameworks: Mapping[str, Framework
                 advice=did_you_mean(name, allowed),
             )
     if len(requested) > 1 and (PRIMARY in requested or ALL in requested):
-        raise UserError(f'"{",".join(requested)}" mixes words', where=where, allowed="primary, or all, or names")
+        raise UserError(
+            f'"{",".join(requested)}" mixes words', where=where, allowed="primary, or all, or names"
+        )
 
 
 def choose(
@@ -155,7 +159,11 @@ def _order(model: ModelSpec, target: TargetDescriptor) -> list[str]:
 
 
 def _recipes(
-    model: ModelSpec, facts: ModelFacts, framework: FrameworkDescriptor, target: str, choose: ChooseRecipes
+    model: ModelSpec,
+    facts: ModelFacts,
+    framework: FrameworkDescriptor,
+    target: str,
+    choose: ChooseRecipes,
 ) -> tuple[Recipe, ...]:
     if model.recipes is not None:
         return tuple(recipe for recipe in model.recipes if recipe.framework == framework.name)
@@ -167,10 +175,14 @@ def _recipes(
     if defaults:
         return defaults
     schemes = [scheme for scheme in framework.schemes if scheme != "convert"]
-    return tuple(Recipe(framework.name, scheme, reason="its only default") for scheme in schemes[:1])
+    return tuple(
+        Recipe(framework.name, scheme, reason="its only default") for scheme in schemes[:1]
+    )
 
 
-def _cannot_take(facts: ModelFacts, framework: FrameworkDescriptor, recipes: tuple[Recipe, ...]) -> str:
+def _cannot_take(
+    facts: ModelFacts, framework: FrameworkDescriptor, recipes: tuple[Recipe, ...]
+) -> str:
     if facts.format not in framework.formats:
         return f"does not take {facts.format} models"
     return "" if recipes else "has no recipe for this model"

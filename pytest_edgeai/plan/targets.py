@@ -38,11 +38,15 @@ TARGETS: Mapping[str, TargetDescriptor] = {
 def proxy_reason(target: TargetDescriptor, host: HostFacts) -> str:
     """Return why ``host`` is not of ``target``'s kind; empty where it is.
 
+    The words go on from "this host is a proxy:".
+
     An unknown fact of the host never makes it a host of the target's kind.
     """
     what = host.cpu_model or host.cpu_vendor or host.architecture or "unknown"
     if target.host_vendors and host.cpu_vendor not in target.host_vendors:
-        return f'this host is no {target.title}: its CPU is "{what}" ({host.cpu_vendor or "vendor unknown"})'
+        vendor = host.cpu_vendor or "vendor unknown"
+        return f'its CPU is "{what}" ({vendor}), and {target.name} means {target.title}'
     if target.host_architectures and host.architecture not in target.host_architectures:
-        return f"this host is no {target.title}: its architecture is {host.architecture or 'unknown'}"
+        architecture = host.architecture or "unknown"
+        return f"its architecture is {architecture}, and {target.name} means {target.title}"
     return ""

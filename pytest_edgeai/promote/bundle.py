@@ -33,10 +33,10 @@ from filelock import FileLock
 
 from pytest_edgeai.digests import digest_file, digest_files
 from pytest_edgeai.errors import EdgeAIError, UserError
+from pytest_edgeai.files import sync_directory, write_atomically, write_durably
 from pytest_edgeai.promote.decision import blocked_by
 from pytest_edgeai.records import Artifact, to_json
 from pytest_edgeai.report.content import CandidateReport, ModelReport
-from pytest_edgeai.report.files import sync_directory, write_atomically, write_durably
 
 BUNDLE_SCHEMA = "pytest-edgeai/bundle/1"
 CURRENT_SCHEMA = "pytest-edgeai/current/1"

@@ -43,6 +43,8 @@ class CandidateReport:
         promoted: whether it was promoted in this session.
         promotion_blocked_by: required gates that did not run or whose outcome blocks promotion.
         known_failures: gate name to the reason that the manifest states.
+        unavailable: why it was not made, with what to do; empty where its framework is there.
+        demanded: whether the user named its framework, so that being unavailable is a failure.
         gate_seconds: gate name to how long its test took.
     """
 
@@ -57,6 +59,7 @@ class CandidateReport:
     promotion_blocked_by: tuple[str, ...]
     known_failures: Mapping[str, str] = field(default_factory=dict)
     unavailable: str = ""
+    demanded: bool = False
     gate_seconds: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -77,7 +77,10 @@ def _suite(
     ]
     for gate in gates_not_run(candidate):
         case = TestCase(_unique(gate, taken), classname=name)
-        case.add_skipped_info("did not run")
+        if candidate.unavailable and candidate.demanded:
+            case.add_failure_info(_attribute(candidate.unavailable), failure_type="unavailable")
+        else:
+            case.add_skipped_info(_attribute(candidate.unavailable or "did not run"))
         cases.append(case)
     properties = _properties(report, candidate.target) | {
         "model.sha256": model.sha256,

@@ -102,6 +102,8 @@ def decision(model: ModelReport, candidate: CandidateReport) -> Decision:
     if may_be_promoted(candidate):
         done = "was promoted" if candidate.promoted else "may be promoted"
         return Decision(True, f"SHIP: {name} {done}")
+    if candidate.unavailable:
+        return Decision(False, f"DO NOT SHIP: {name} was not made: {candidate.unavailable}")
     if candidate.promotion_blocked_by:
         return Decision(False, f"DO NOT SHIP: {name} is blocked by {_blockers(candidate)}")
     if candidate.artifact is None:

@@ -145,7 +145,7 @@ def main() -> int:
     sys.meta_path.append(Locations(arguments["locations"]))
     versions = installed_versions([*arguments["distributions"], *arguments["versions_of"]])
     if request.operation == "probe":
-        wanted = [*arguments["distributions"], "numpy"]
+        wanted = list(dict.fromkeys([*arguments["distributions"], "numpy"]))
         have = {*versions, *installed_versions(["numpy"])}
         missing = [name for name in wanted if name not in have]
         connection.result(request.id, {"versions": versions, "missing": missing})

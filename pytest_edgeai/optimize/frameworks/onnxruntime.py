@@ -246,21 +246,23 @@ def _tensor_spec(value: Any, kind: str, where: str) -> TensorSpec:
 def _count_precisions(path: Path) -> dict[str, int]:
     import onnx
 
-    model = onnx.load(path, load_external_data=False)
-    graph = model.graph
+    # The runtime writes no types for the tensors between its operators. Inference does not know the
+    # runtime's own operators, which compute in the type of their first input.
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False)).graph
     elements: dict[str, int] = {tensor.name: tensor.data_type for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         elements[value.name] = value.type.tensor_type.elem_type
     counts: Counter[str] = Counter()
     for node in graph.node:
+        fallback = next((elements[name] for name in node.input if elements.get(name)), 0)
+        for name in node.output:
+            elements[name] = elements.get(name) or fallback
         if node.op_type in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"):
             continue
         if is_quantized(node.op_type):
             bits = next((item.i for item in node.attribute if item.name == "bits"), 8)
             counts[f"int{bits}"] += 1
-            continue
-        element = elements.get(node.output[0], onnx.TensorProto.UNDEFINED)
-        if element != onnx.TensorProto.UNDEFINED:
-            name = onnx.TensorProto.DataType.Name(element).lower()
+        elif elements[node.output[0]]:
+            name = onnx.TensorProto.DataType.Name(elements[node.output[0]]).lower()
             counts[_DTYPES.get(name, name)] += 1
     return dict(counts)

@@ -103,7 +103,7 @@ def optimize(request: OptimizeRequest, progress: Progress) -> OptimizeResult:
     with Report() as report, tempfile.TemporaryDirectory(prefix="onnxruntime-") as folder:
         if settings is None:
             progress("optimizing the graph", 0.0)
-            _preprocess(request.source, artifact, report)
+            _preprocess(request.source, artifact, Path(folder), report)
         else:
             steps = _Steps(request, settings, artifact, Path(folder), report, progress)
             steps.quantize()
@@ -159,7 +159,7 @@ class _Steps:
         self.progress("optimizing the graph", 0.0)
         source = self._with_new_opset(self.request.source)
         prepared = self.folder / "prepared.onnx"
-        _preprocess(source, prepared, self.report)
+        _preprocess(source, prepared, self.folder, self.report)
         self._check_excluded(prepared)
         self.progress("quantizing", 0.2)
         if calibration is None:
@@ -307,20 +307,29 @@ class _Reader:
         return None if feeds is None else dict(feeds)
 
 
-def _preprocess(source: Path, target: Path, report: Report) -> None:
+def _preprocess(source: Path, target: Path, folder: Path, report: Report) -> None:
     """Write ``source`` with shapes inferred and the graph optimized, as far as the tools can.
+
+    A float16 model becomes a float32 one between its inputs and outputs: the CPU has no float16
+    kernels, so the first pass inserts casts, and the second folds those of the weights away.
 
     Raises:
         ModelError: not even the plainest preparation works.
     """
+    if read_structure(source).weight_elements.get("float16"):
+        cast = folder / "cast.onnx"
+        _preprocess_once(source, cast, report)
+        report.add("float16 weights were converted to float32, which the CPU computes in")
+        source = cast
+    _preprocess_once(source, target, report)
+
+
+def _preprocess_once(source: Path, target: Path, report: Report) -> None:
     failures: list[Exception] = []
     attempts: tuple[tuple[str, dict[str, bool]], ...] = (
         ("", {}),
         ("without symbolic shape inference", {"skip_symbolic_shape": True}),
-        (
-            "without shape inference",
-            {"skip_symbolic_shape": True, "skip_onnx_shape": True},
-        ),
+        ("without shape inference", {"skip_symbolic_shape": True, "skip_onnx_shape": True}),
     )
     for how, skipped in attempts:
         try:
@@ -346,5 +355,4 @@ def _preprocess(source: Path, target: Path, report: Report) -> None:
 
 
 def _is_large(source: Path) -> bool:
-    structure = read_structure(source)
-    return structure.size_bytes > _LARGE_BYTES
+    return read_structure(source).size_bytes > _LARGE_BYTES

@@ -39,7 +39,9 @@ def node(operator: str, inputs: str, outputs: str, **attributes: object) -> onnx
     return helper.make_node(operator, names, outputs.split(), **attributes)
 
 
-def attention(prefix: str, source: str, target: str, width: int) -> tuple[list, list]:
+def attention(
+    prefix: str, source: str, target: str, width: int
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """One head of scaled dot-product attention, as exporters write it."""
     p = prefix
     nodes = [

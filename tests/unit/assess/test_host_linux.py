@@ -1,4 +1,4 @@
-"""The parsers of Linux's pseudo-files, on recorded samples and on arbitrary text."""
+"""The parsers of Linux's pseudo-files, on samples in the kernels' form and on arbitrary text."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_any_text_is_parsed(text: str) -> None:
         assert result is None or result > 0
 
 
-@given(st.sets(st.sampled_from(host.X86_FEATURES + ("fpu", "sse2", "avx5"))))
+@given(st.sets(st.sampled_from((*host.X86_FEATURES, "fpu", "sse2", "avx5"))))
 def test_exactly_the_listed_features_are_found(words: set[str]) -> None:
     found = host.parse_cpuinfo("flags : " + " ".join(words))
     assert set(found.simd) == words & set(host.X86_FEATURES)

@@ -1,4 +1,4 @@
-"""What macOS and Windows say, composed from recorded values."""
+"""What macOS and Windows say, composed from given values."""
 
 from __future__ import annotations
 

@@ -271,6 +271,18 @@ FUZZ = settings(
 )
 
 
+def reads_or_refuses(path: Path) -> None:
+    message = f"{path}: read"
+    try:
+        found = read_openvino(path)
+    except ModelError as error:
+        message = str(error)
+    else:
+        assert found.outputs
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+
+
 @FUZZ
 @given(st.data())
 def test_mutated_models_never_raise_anything_else(copied: Path, data: st.DataObject) -> None:
@@ -286,11 +298,7 @@ def test_mutated_models_never_raise_anything_else(copied: Path, data: st.DataObj
         else:
             del text[at : at + data.draw(st.integers(1, 40))]
     copied.write_bytes(text)
-    try:
-        assert read_openvino(copied).outputs
-    except ModelError as error:
-        assert str(copied) in str(error)
-        assert "\n" not in str(error)
+    reads_or_refuses(copied)
 
 
 NUMBERS = st.sampled_from(["", "-1", "?", "99999999999999999999", "1e3", "٣", "0", "..."])
@@ -307,7 +315,4 @@ def test_mutated_attributes_never_raise_anything_else(copied: Path, data: st.Dat
     spots += [each.span(1) for each in re.finditer(r"<dim>([^<]*)</dim>", text)]
     start, end = data.draw(st.sampled_from(spots))
     copied.write_text(text[:start] + data.draw(NUMBERS) + text[end:])
-    try:
-        assert read_openvino(copied).outputs
-    except ModelError as error:
-        assert "\n" not in str(error)
+    reads_or_refuses(copied)

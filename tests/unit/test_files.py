@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_edgeai.errors import UserError
-from pytest_edgeai.report.files import append_text, write_atomically, write_markdown
+from pytest_edgeai.files import append_text, write_atomically, write_markdown
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions and devices")
 
@@ -77,7 +77,7 @@ def test_what_may_not_be_written_is_refused_and_kept(tmp_path: Path) -> None:
         if os.geteuid() == 0:
             os.setgid(65534); os.setuid(65534)
         from pytest_edgeai.errors import UserError
-        from pytest_edgeai.report.files import append_text, write_atomically
+        from pytest_edgeai.files import append_text, write_atomically
         for write in (write_atomically, append_text):
             for path in ({str(kept)!r}, {str(tmp_path / "new.json")!r}):
                 try:
@@ -91,7 +91,7 @@ def test_what_may_not_be_written_is_refused_and_kept(tmp_path: Path) -> None:
         if parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/"):
             parent.chmod(parent.stat().st_mode | 0o055)
     done = subprocess.run(
-        [sys.executable, "-c", "import pytest_edgeai.report.files\n" + textwrap.dedent(script)],
+        [sys.executable, "-c", "import pytest_edgeai.files\n" + textwrap.dedent(script)],
         capture_output=True,
         text=True,
         check=True,
@@ -114,7 +114,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     script = f"""
         import pathlib, resource, signal
         from pytest_edgeai.errors import UserError
-        from pytest_edgeai.report.files import write_atomically
+        from pytest_edgeai.files import write_atomically
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:
@@ -146,7 +146,7 @@ def test_a_killed_writer_leaves_the_old_or_the_new_text(tmp_path: Path) -> None:
     old, new = "o" * 5000, "n" * 5000
     script = """
         import os, pathlib, signal, sys
-        from pytest_edgeai.report.files import write_atomically
+        from pytest_edgeai.files import write_atomically
         seen = 0
         def hook(event, arguments):
             global seen

@@ -1,0 +1,3 @@
+"""This repository's own test set-up."""
+
+pytest_plugins = ["pytester"]
