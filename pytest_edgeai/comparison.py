@@ -55,7 +55,12 @@ class EdgeCompare:
             UserError: no such gate, or a limit that it does not have.
         """
         verdict = self.verdict(gate, **limit)
-        enforce(verdict, inconclusive=self._bench.session.settings.inconclusive)
+        tail = verdict.details.get("output_tail")
+        enforce(
+            verdict,
+            inconclusive=self._bench.session.settings.inconclusive,
+            tail_shown_by=self._bench.tail_shown_by(str(tail), gate) if tail else gate,
+        )
         return verdict
 
     def verdict(self, gate: str, **limit: float) -> Verdict:
@@ -89,8 +94,13 @@ def refuse(candidate: PlannedCandidate) -> None:
     pytest.skip(candidate.unavailable)
 
 
-def enforce(verdict: Verdict, *, inconclusive: str) -> None:
+def enforce(verdict: Verdict, *, inconclusive: str, tail_shown_by: str) -> None:
     """Let a verdict decide the test that asked for it.
+
+    Args:
+        verdict: what was decided.
+        inconclusive: ``fail`` or ``skip``.
+        tail_shown_by: the gate whose test shows the worker's last output.
 
     Raises:
         pytest.fail.Exception: ``fail``, ``error``, or ``inconclusive`` where that fails.
@@ -98,7 +108,7 @@ def enforce(verdict: Verdict, *, inconclusive: str) -> None:
     """
     if verdict.outcome == "pass":
         return
-    text = describe(verdict)
+    text = describe(verdict, tail_shown_by=tail_shown_by)
     if verdict.outcome in ("proxy", "not_applicable") or (
         verdict.outcome == "inconclusive" and inconclusive == "skip"
     ):
@@ -106,13 +116,18 @@ def enforce(verdict: Verdict, *, inconclusive: str) -> None:
     pytest.fail(text, pytrace=False)
 
 
-def describe(verdict: Verdict) -> str:
-    """Return the verdict for a test report: what, why, and what to do."""
+def describe(verdict: Verdict, *, tail_shown_by: str) -> str:
+    """Return the verdict for a test report: what, why, and what to do.
+
+    The worker's last output stands there once: the other gates that it explains name that one.
+    """
     lines = [f"{verdict.gate}: {verdict.outcome.replace('_', ' ')}. {verdict.reason}"]
     if verdict.advice:
         lines.append(verdict.advice)
     tail = verdict.details.get("output_tail")
-    if tail:
+    if tail and tail_shown_by != verdict.gate:
+        lines[-1] += f" (the worker's last output: see {tail_shown_by})"
+    elif tail:
         lines += ["the worker's last output:", *(f"  {line}" for line in str(tail).splitlines())]
     return "\n".join(lines)
 

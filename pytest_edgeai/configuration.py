@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from pytest_edgeai.errors import UserError, did_you_mean
+from pytest_edgeai.files import expand_home
 from pytest_edgeai.records import JSON
 from pytest_edgeai.settings import BY_NAME, OPTIONS, Option
 
@@ -43,6 +44,10 @@ class Settings:
     time_limit: float
     origins: Mapping[str, str]
 
+    def where(self, name: str) -> str:
+        """Return the place where a setting was set, for errors."""
+        return _place(name, self.origins[name])
+
 
 def resolve(
     command_line: Mapping[str, Any],
@@ -70,12 +75,13 @@ def resolve(
         raw, origin, base = option.default, "default", invocation_directory
         if command_line.get(option.destination) not in (None, [], False):
             raw, origin = command_line[option.destination], option.flag
-        elif option.variable in environment:
+        elif environment.get(option.variable):
+            # An empty variable is how CI systems pass an input that nobody filled in.
             raw, origin = environment[option.variable], option.variable
         elif option.name in manifest and manifest_path is not None:
             raw, origin = manifest[option.name], manifest_path.name
             base = manifest_path.parent
-        where = f"{origin} [settings] {option.name}" if option.name in manifest else origin
+        where = _place(option.name, origin)
         values[option.name] = (
             raw
             if origin == "default" and option.kind != "thresholds"
@@ -88,6 +94,10 @@ def resolve(
 def check_manifest_settings(table: Mapping[str, JSON], where: str) -> None:
     """Refuse keys under ``[settings]`` that are no settings.
 
+    Args:
+        table: the table's raw values.
+        where: its place in the manifest, e.g. ``edgeai.toml [settings]``.
+
     Raises:
         UserError: an unknown key, or one that only the command line can set.
     """
@@ -96,10 +106,17 @@ def check_manifest_settings(table: Mapping[str, JSON], where: str) -> None:
         if key not in allowed:
             raise UserError(
                 f'unknown key "{key}"',
-                where=f"{where} [settings]",
+                where=where,
                 allowed=", ".join(allowed),
                 advice=did_you_mean(key, allowed),
             )
+
+
+def _place(name: str, origin: str) -> str:
+    if not origin.endswith(".toml"):
+        return origin
+    table = "[tool.edgeai.settings]" if origin == "pyproject.toml" else "[settings]"
+    return f"{origin} {table} {name}"
 
 
 def _parse(option: Option, raw: Any, where: str, base: Path) -> Any:
@@ -131,14 +148,17 @@ def _parse_choice(option: Option, raw: Any, where: str, base: Path) -> str:
 def _parse_path(option: Option, raw: Any, where: str, base: Path) -> Path:
     if not isinstance(raw, str) or not raw or "\0" in raw:
         raise UserError(f"{raw!r} is not a path", where=where, allowed="a path")
-    return base / Path(raw).expanduser()
+    path = expand_home(raw)
+    if path.parts and path.parts[0].startswith("~"):
+        raise UserError(f"{raw!r} names the home of an unknown user", where=where, allowed="a path")
+    return base / path
 
 
 def _parse_seconds(option: Option, raw: Any, where: str, base: Path) -> float:
     allowed = "a number of seconds above 0"
     try:
         seconds = math.nan if isinstance(raw, bool) else float(raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{raw!r} is not a number", where=where, allowed=allowed) from None
     if not (math.isfinite(seconds) and seconds > 0):
         raise UserError(f"{raw!r} is out of range", where=where, allowed=allowed)
@@ -166,8 +186,17 @@ def _parse_flag(option: Option, raw: Any, where: str, base: Path) -> bool:
 
 def _parse_thresholds(option: Option, raw: Any, where: str, base: Path) -> dict[str, str]:
     if isinstance(raw, Mapping):
-        return {str(gate): str(value) for gate, value in raw.items()}
+        for gate, value in raw.items():
+            if value is not False and (value is True or not isinstance(value, (str, int, float))):
+                raise UserError(
+                    f"{value!r} is not a number",
+                    where=f"{where} {gate}",
+                    allowed="a number, or false",
+                )
+        return {gate: "off" if value is False else str(value) for gate, value in raw.items()}
     items = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(items, Sequence):
+        raise UserError(f"{raw!r} is no threshold", where=where, allowed="GATE=VALUE")
     thresholds: dict[str, str] = {}
     for item in items:
         gate, separator, value = str(item).partition("=")

@@ -1,11 +1,12 @@
 """What plugins contribute: descriptions with import paths, never live objects.
 
-A descriptor can be created, compared and sent to another interpreter without importing the framework
-that it describes.
+A descriptor can be created, compared and sent to another interpreter without importing the
+framework that it describes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -65,8 +66,8 @@ class MetricDescriptor:
 
     Attributes:
         name: as users write it (``accuracy``).
-        implementation: ``"package.module:callable"``, called with ``(outputs, labels)``: output name
-            to array, and the labels; returns float scores of shape ``(samples,)``.
+        implementation: ``"package.module:callable"``, called with ``(outputs, labels)``: output
+            name to array, and the labels; returns float scores of shape ``(samples,)``.
         kind: ``proportion`` (0 or 1 per sample) or ``loss`` (non-negative, lower is better).
         tasks: Hugging Face task names that use it by default.
     """
@@ -93,6 +94,9 @@ class GateDescriptor:
         only_with_limit: whether the gate exists only where a limit is set.
         summary: one line for ``--edge-plan`` and the docs.
         settings: further keys of the ``[gates]`` table that the gate reads.
+        positive: whether the limit must be above 0.
+        lowest: smallest limit that makes sense.
+        highest: largest limit that makes sense.
     """
 
     name: str
@@ -105,3 +109,6 @@ class GateDescriptor:
     measures_speed: bool = False
     only_with_limit: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    positive: bool = False
+    lowest: float = -math.inf
+    highest: float = math.inf

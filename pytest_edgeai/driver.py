@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
-import uuid
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -15,23 +11,18 @@ import pytest
 from pytest_edgeai.assess.hardware import read_host
 from pytest_edgeai.collect import ManifestFile
 from pytest_edgeai.comparison import VERDICTS, marker_overrides
-from pytest_edgeai.configuration import Settings, resolve
+from pytest_edgeai.display import TerminalDisplay
 from pytest_edgeai.errors import EdgeAIError, UserError, did_you_mean
 from pytest_edgeai.files import check_writable_directory
+from pytest_edgeai.invocation import is_worker, read_settings, run_id
+from pytest_edgeai.leftovers import RunClaim, sweep_temporary_files
 from pytest_edgeai.ledger import Ledger
-from pytest_edgeai.manifest import (
-    MANIFEST_NAME,
-    PYPROJECT_NAME,
-    find_manifest,
-    read_manifest,
-    read_tables,
-)
+from pytest_edgeai.manifest import read_manifest
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.progress import Progress
 from pytest_edgeai.publishing import Publisher
 from pytest_edgeai.records import Verdict
 from pytest_edgeai.session import Session, open_session
-from pytest_edgeai.settings import OPTIONS
 from pytest_edgeai.shipped import catalogue
 from pytest_edgeai.workbench import Workbench
 
@@ -68,11 +59,6 @@ def running_test(config: pytest.Config) -> pytest.Item | None:
     return config.stash[DRIVER].running
 
 
-def is_worker(config: pytest.Config) -> bool:
-    """Return whether this is a worker process of pytest-xdist."""
-    return hasattr(config, "workerinput")
-
-
 class Driver:
     """Connects pytest with the flow; holds no logic of its own."""
 
@@ -85,12 +71,13 @@ class Driver:
         self.config = config
         self.running: pytest.Item | None = None
         self.ledger = Ledger()
-        self.progress = Progress(self._write_progress)
-        self.settings, manifest_path = _settings(config)
+        self.progress = Progress(None if is_worker(config) else TerminalDisplay(config))
+        self.settings, manifest_path = read_settings(config)
         known = catalogue(config.hook)
         manifest = read_manifest(manifest_path, known)
         cache = self.settings.cache_dir or manifest_path.parent / CACHE_NAME
-        if not self.settings.plan:
+        self._runs_nothing = self.settings.plan or config.option.collectonly
+        if not self._runs_nothing:
             check_writable_directory(cache, self._origin("cache_dir"))
             _ignore_in_git(cache, chosen=self.settings.cache_dir is not None)
         self.session: Session = open_session(
@@ -103,10 +90,14 @@ class Driver:
                     model=model, facts=facts, framework=framework, target=target
                 )
             ),
-            run_id=_run_id(config),
+            run_id=run_id(config),
             cache_directory=cache,
         )
         self._workbench: Workbench | None = None
+        self._claim: RunClaim | None = None
+        if not self._runs_nothing and not is_worker(config):
+            self._claim = RunClaim(cache / "evidence", self.session.run_id)
+            sweep_temporary_files()
         self.publisher = Publisher(config, self.session)
         self._collect_manifest()
 
@@ -127,15 +118,6 @@ class Driver:
             target=candidate.target.name,
             verdict=verdict,
         )
-
-    def _write_progress(self, line: str) -> None:
-        reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is None or is_worker(self.config) or reporter.verbosity < 0:
-            return
-        capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
-        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-            reporter.ensure_newline()
-            reporter.write_line(f"  {line}")
 
     def _collect_manifest(self) -> None:
         """Collect the manifest too where the user named no path that would lead to it or away from it."""
@@ -220,7 +202,7 @@ class Driver:
         if self.settings.plan:
             self.publisher.print_plan()
             return True
-        if session.config.option.collectonly or is_worker(self.config) or session.testsfailed:
+        if self._runs_nothing or is_worker(self.config) or session.testsfailed:
             return None
         if self._distributed():
             names = [name for name in self.session.facts if name not in self.session.problems]
@@ -229,6 +211,7 @@ class Driver:
         if not names:
             return None
         problems = self.workbench().preflight(names)
+        self.progress.clear()
         for problem in problems.values():
             if len(self.session.manifest.models) + len(self.session.manifest.problems) == 1:
                 raise pytest.UsageError(str(problem))
@@ -253,9 +236,10 @@ class Driver:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Attach the verdicts to the report, so that they reach the controlling process."""
+        self.progress.clear()
         report = yield
         if call.when == "call" and VERDICTS in item.stash:
-            report.edge_verdicts = item.stash[VERDICTS]
+            report.edge_verdicts = item.stash[VERDICTS]  # type: ignore[attr-defined]
             del item.stash[VERDICTS]
         return report
 
@@ -274,15 +258,23 @@ class Driver:
         """Let the worker processes of pytest-xdist share this session's evidence."""
         node.workerinput["edge_run_id"] = self.session.run_id
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """End the workers, write the reports and promote."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> Generator[None, object, object]:
+        """End the workers, write the reports and promote, before pytest-benchmark saves."""
+        self.progress.clear()
         if self._workbench is not None:
             self._workbench.close()
         if is_worker(self.config):
             self.config.workeroutput["edge_notes"] = list(self.progress.notes)  # type: ignore[attr-defined]
-        elif not self.settings.plan and not session.config.option.collectonly:
+        elif not self._runs_nothing and exitstatus != pytest.ExitCode.USAGE_ERROR:
             self.publisher.publish(self.ledger, self.progress.notes)
+            if self._claim is not None:
+                self._claim.sweep()
+        result = yield
+        if not is_worker(self.config) and not self._runs_nothing:
+            # Processes of pytest-xdist that crashed are dead and reaped by here.
+            sweep_temporary_files()
+        return result
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table and the decisions."""
@@ -292,45 +284,8 @@ class Driver:
         """End the workers, also where the session broke off early."""
         if self._workbench is not None:
             self._workbench.close()
-
-
-def _settings(config: pytest.Config) -> tuple[Settings, Path]:
-    here = config.invocation_params.dir
-    given = {option.destination: getattr(config.option, option.destination) for option in OPTIONS}
-    alone = resolve(given, os.environ, {}, manifest_path=None, invocation_directory=here)
-    path = alone.manifest or find_manifest(_start(config))
-    if path is None:
-        raise UserError(
-            f"no {MANIFEST_NAME}, and no [tool.edgeai] in {PYPROJECT_NAME}",
-            where=f"{_start(config)} and the directories above",
-            advice="Write one beside the model, or name it with --edge-manifest",
-        )
-    path = path.resolve()
-    if path.is_dir():
-        raise UserError(
-            "is a directory", where=f"--edge-manifest {path}", allowed="a manifest file"
-        )
-    table = read_tables(path).table("settings")
-    manifest = {key: table.raw(key) for key in table}
-    return resolve(given, os.environ, manifest, manifest_path=path, invocation_directory=here), path
-
-
-def _start(config: pytest.Config) -> Path:
-    """Return where the search for a manifest starts: the directory of the first path argument."""
-    here = config.invocation_params.dir
-    if config.args_source == config.ArgsSource.ARGS:
-        for argument in config.args:
-            path = here / argument.split("::", 1)[0]
-            if path.exists():
-                return (path if path.is_dir() else path.parent).resolve()
-    return here.resolve()
-
-
-def _run_id(config: pytest.Config) -> str:
-    if is_worker(config):
-        shared: str = config.workerinput["edge_run_id"]  # type: ignore[attr-defined]
-        return shared
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+        if self._claim is not None:
+            self._claim.release()
 
 
 def _ignore_in_git(cache: Path, *, chosen: bool) -> None:

@@ -112,6 +112,14 @@ def _wrapped(path: Path, error: OSError | RuntimeError) -> UserError:
     return UserError(f"cannot be written: {error}", where=str(path))
 
 
+def expand_home(text: str) -> Path:
+    """Return a path with ``~`` expanded; as it is where there is no such user or no home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def append_text(path: Path, text: str) -> None:
     """Append ``text`` in UTF-8 to ``path``, which is created with its parents where missing.
 

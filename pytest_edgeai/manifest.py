@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +16,16 @@ from pytest_edgeai.descriptors import (
     TargetDescriptor,
 )
 from pytest_edgeai.errors import ModelError, UserError, did_you_mean
+from pytest_edgeai.files import expand_home
 from pytest_edgeai.records import JSON, Recipe
 from pytest_edgeai.tables import Table, read_toml
 from pytest_edgeai.tasks import TASKS
-from pytest_edgeai.thresholds import parse_limit, unknown_gate
+from pytest_edgeai.thresholds import LARGEST, parse_limit, unknown_gate
 
 MANIFEST_NAME = "edgeai.toml"
 PYPROJECT_NAME = "pyproject.toml"
 BASELINES = ("native", "same-framework")
+MOST_SAMPLES_PER_CALL = 65536
 _NAME = re.compile(r"\w[\w.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MODEL_KEYS = (
@@ -196,7 +197,7 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
     directory = path.parent
     settings = top.table("settings")
     raw_settings = {key: settings.raw(key) for key in settings}
-    check_manifest_settings(raw_settings, path.name)
+    check_manifest_settings(raw_settings, settings.where)
     gates = _read_gates(top.table("gates"), catalogue)
     models_table = top.table("models")
     names = list(models_table)
@@ -211,7 +212,9 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
     for name in names:
         try:
             models.append(
-                _read_model(name, models_table.raw(name), directory, top.where, catalogue)
+                _read_model(
+                    name, models_table.raw(name), directory, models_table.place(name), catalogue
+                )
             )
         except ModelError as error:
             problems[name] = error
@@ -230,9 +233,8 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
 
 
 def _read_model(
-    name: str, raw: Any, directory: Path, where: str, catalogue: Catalogue
+    name: str, raw: Any, directory: Path, place: str, catalogue: Catalogue
 ) -> ModelSpec:
-    place = f"{where} [models.{name}]"
     if not _NAME.fullmatch(name):
         raise ModelError(
             f'"{name}" cannot name a model', where=place, allowed="letters, digits, _ . and -"
@@ -259,16 +261,28 @@ def _read_model(
         gates=_read_gates(table.table("gates"), catalogue),
         recipes=_read_recipes(table, catalogue),
         output=table.text("output"),
-        classes=table.texts("classes"),
-        batch=table.count("batch") or 1,
+        classes=_read_classes(table),
+        batch=table.count("batch", most=MOST_SAMPLES_PER_CALL) or 1,
         where=place,
     )
+
+
+def _read_classes(table: Table) -> tuple[str, ...] | None:
+    classes = table.texts("classes")
+    for index, name in enumerate(classes or ()):
+        if classes and name in classes[:index]:
+            raise ModelError(
+                f'class "{name}" is named twice',
+                where=f"{table.where} classes",
+                allowed="one name per column of the output, in order",
+            )
+    return classes
 
 
 def _existing(directory: Path, text: str, where: str) -> Path:
     if "\0" in text:
         raise ModelError("a NUL character in a path", where=where)
-    path = directory / Path(text).expanduser()
+    path = directory / expand_home(text)
     try:
         found = path.exists()
     except OSError as error:
@@ -367,7 +381,7 @@ def _read_gates(table: Table, catalogue: Catalogue) -> dict[str, JSON]:
 
 
 def _positive(raw: Any, where: str) -> None:
-    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not (0 < raw < math.inf):
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not (0 < raw <= LARGEST):
         raise UserError(
             f"{raw!r} is not a number above 0", where=where, allowed="a finite number above 0"
         )
@@ -440,8 +454,25 @@ def _read_known_failures(
         if gate not in catalogue.gates:
             raise unknown_gate(gate, catalogue.gates, f"{entry.where} gate")
         reason = entry.text("reason", required=True) or ""
-        failures.append(KnownFailure(model, gate, reason, entry.text("candidate")))
+        candidate = entry.text("candidate")
+        if candidate is not None and not _names_candidate(candidate, catalogue):
+            known = [f"{f.name}-{s}" for f in catalogue.frameworks.values() for s in f.schemes]
+            raise UserError(
+                f'"{candidate}" names no candidate',
+                where=f"{entry.where} candidate",
+                allowed="FRAMEWORK-SCHEME or FRAMEWORK-SCHEME-LABEL",
+                advice=did_you_mean(candidate, known),
+            )
+        failures.append(KnownFailure(model, gate, reason, candidate))
     return tuple(failures)
+
+
+def _names_candidate(text: str, catalogue: Catalogue) -> bool:
+    return any(
+        text == f"{framework.name}-{scheme}" or text.startswith(f"{framework.name}-{scheme}-")
+        for framework in catalogue.frameworks.values()
+        for scheme in framework.schemes
+    )
 
 
 def _read_interpreters(table: Table, directory: Path, catalogue: Catalogue) -> dict[str, Path]:
@@ -457,7 +488,7 @@ def _read_interpreters(table: Table, directory: Path, catalogue: Catalogue) -> d
         entry = table.table(name)
         entry.refuse_unknown(("python",))
         text = entry.text("python", required=True) or ""
-        path = directory / Path(text).expanduser()
+        path = directory / expand_home(text)
         if not path.is_file():
             raise UserError(
                 f'"{text}" does not exist',

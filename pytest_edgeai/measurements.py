@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -36,6 +37,7 @@ from pytest_edgeai.workbench import Workbench
 MEMORY_REPEATS = 3
 STAGE_ROUNDS = 60
 STAGE_LIMIT_S = 20.0
+_SIDES = ("baseline", "candidate")
 _TIMING_FIELDS = (
     "baseline_wall_ns",
     "candidate_wall_ns",
@@ -194,7 +196,6 @@ def _timings(
             if decided(known):
                 return known, False
         models = (bench.loaded_baseline(candidate), bench.loaded_candidate(candidate))
-        warm_up(models)
         measured, spent = interleave(
             *models,
             rounds,
@@ -209,6 +210,8 @@ def _timings(
     arrays = {
         name: values for name in _TIMING_FIELDS if (values := getattr(measured, name)) is not None
     }
+    for side, lead_in in zip(_SIDES, rounds.lead_in_wall_ns, strict=True):
+        arrays[f"{side}_lead_in_wall_ns"] = np.asarray(lead_in, dtype=np.int64)
     bench.evidence.write_arrays(_place(candidate, "timings"), arrays)
     return measured, spent
 
@@ -219,7 +222,8 @@ def _read_rounds(bench: Workbench, candidate: PlannedCandidate) -> Rounds:
     if arrays is None:
         return rounds
     zeros = np.zeros_like(arrays["baseline_wall_ns"])
-    for index, side in enumerate(("baseline", "candidate")):
+    for index, side in enumerate(_SIDES):
+        rounds.lead_in_wall_ns[index] = arrays[f"{side}_lead_in_wall_ns"].tolist()
         rounds.wall_ns[index] = arrays[f"{side}_wall_ns"].tolist()
         rounds.cpu_ns[index] = arrays.get(f"{side}_cpu_ns", zeros).tolist()
         rounds.preemptions[index] = arrays[f"{side}_preemptions"].tolist()
@@ -239,6 +243,7 @@ def memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
 
 
 def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
+    bench.check_loadable(candidate)
     sides = (bench.baseline_runnable(candidate), bench.candidate_runnable(candidate))
     with bench.heavy(_title(candidate)):
         kept = bench.evidence.read_record(_place(candidate, "memory"))
@@ -387,13 +392,12 @@ def _stage_rounds(
     bench: Workbench, candidate: PlannedCandidate, loaded: list[LoadedRunnable]
 ) -> Rounds:
     bench.progress.step(_title(candidate), "timing the stages")
-    warm_up(loaded)
+    lead_in = warm_up(loaded)
     rounds = Rounds.of(len(loaded))
     generator = random.Random(0)
-    spent_ns = 0
-    while len(rounds) < STAGE_ROUNDS and (len(rounds) < 3 or spent_ns < STAGE_LIMIT_S * 1e9):
-        run_round(loaded, rounds, generator, 0)
-        spent_ns += sum(column[-1] for column in rounds.wall_ns)
+    deadline = time.monotonic() + STAGE_LIMIT_S
+    while len(rounds) < STAGE_ROUNDS and (len(rounds) < 3 or time.monotonic() < deadline):
+        run_round(loaded, lead_in, rounds, generator, 0)
     return rounds
 
 

@@ -103,10 +103,9 @@ class Optimizer:
         )
         return CandidateModel(
             f"{path.name} {recipe.id}",
-            loaded,
-            facts.inputs,
-            facts.outputs,
-            self._bench.scratch,
+            self._bench,
+            lambda: loaded,
+            facts,
             recipe=recipe,
             artifact=artifact,
         )

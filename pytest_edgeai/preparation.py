@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from pytest_edgeai.assess.model import read_model
-from pytest_edgeai.errors import ModelError
+from pytest_edgeai.errors import ModelError, did_you_mean
 from pytest_edgeai.manifest import Catalogue, ModelSpec
 from pytest_edgeai.measure.bench import Samples
 from pytest_edgeai.measure.dataset import (
@@ -18,8 +18,9 @@ from pytest_edgeai.measure.dataset import (
     load_dataset,
     stage_arrays,
 )
+from pytest_edgeai.measure.metrics import is_text
 from pytest_edgeai.measure.quality import Metric, check_label_fit
-from pytest_edgeai.records import ModelFacts
+from pytest_edgeai.records import ModelFacts, TensorSpec
 from pytest_edgeai.tasks import CLASSIFICATION_TASKS
 
 
@@ -65,20 +66,29 @@ def prepare_model(
         ModelError: names the manifest's key, what is wrong and what is allowed.
     """
     facts = read_model(spec.path, with_hash=True)
+    names = [output.name for output in facts.outputs]
+    if spec.output is not None and spec.output not in names:
+        raise ModelError(
+            f'the model has no output "{spec.output}"',
+            where=f"{spec.where} output",
+            allowed=", ".join(names),
+            advice=did_you_mean(spec.output, names),
+        )
     evaluation = load_dataset(spec.data, facts.inputs, directory=directory, needs_labels=True)
     plan = batching(evaluation, facts.inputs, open_batch=spec.batch)
+    if not plan.fixed and plan.samples_per_call > evaluation.samples:
+        raise ModelError(
+            f"{spec.batch} samples per call, and the evaluation data has {evaluation.samples}",
+            where=f"{spec.where} batch",
+            allowed=f"1 to {evaluation.samples}",
+        )
     metric, kind = _metric(spec, catalogue, directory)
     if (
         spec.metric == "accuracy"
         and spec.task in CLASSIFICATION_TASKS
         and evaluation.labels is not None
     ):
-        try:
-            check_label_fit(evaluation.labels, _columns(facts, spec.output))
-        except ModelError as error:
-            raise ModelError(
-                error.what, where=spec.data.where, allowed=error.allowed, advice=error.advice
-            ) from None
+        _check_labels(spec, facts, evaluation)
     calibration = calibration_samples = None
     if spec.calibration is not None:
         calibration = load_dataset(
@@ -108,6 +118,37 @@ def prepare_model(
     )
 
 
+def _check_labels(spec: ModelSpec, facts: ModelFacts, evaluation: Dataset) -> None:
+    labels = evaluation.labels
+    assert labels is not None
+    answers_in_text = any(
+        output.dtype == "str" and spec.output in (None, output.name) for output in facts.outputs
+    )
+    scores = _score_outputs(facts, spec.output)
+    known = [output for output in scores if output.shape[1] is not None]
+    if len(known) > 1 and not (is_text(labels) and answers_in_text):
+        names = [output.name for output in known]
+        raise ModelError(
+            f"several outputs could answer with classes ({', '.join(names)})",
+            where=spec.where,
+            allowed=" or ".join(f'output = "{name}"' for name in names),
+        )
+    columns = scores[0].shape[1] if len(scores) == 1 else None
+    classes = spec.classes or evaluation.classes
+    if classes is not None and columns is not None and len(classes) != columns:
+        raise ModelError(
+            f"{len(classes)} classes are named, and the model's output has {columns} columns",
+            where=f"{spec.where} classes" if spec.classes else spec.data.where,
+            allowed="one name per column, in order",
+        )
+    try:
+        check_label_fit(labels, classes, columns, answers_in_text=answers_in_text)
+    except ModelError as error:
+        raise ModelError(
+            error.what, where=spec.data.where, allowed=error.allowed, advice=error.advice
+        ) from None
+
+
 def _metric(
     spec: ModelSpec, catalogue: Catalogue, directory: Path
 ) -> tuple[Metric, Literal["proportion", "loss"]]:
@@ -126,11 +167,13 @@ def _metric(
     return cast("Metric", metric), cast("Literal['proportion', 'loss']", kind)
 
 
-def _columns(facts: ModelFacts, output: str | None) -> int | None:
-    """Return the number of classes where the model's outputs state it beyond doubt."""
-    scores = [
+def _score_outputs(facts: ModelFacts, output: str | None) -> list[TensorSpec]:
+    """Return the outputs that could hold one score per class, as far as the model's file tells."""
+    return [
         spec
         for spec in facts.outputs
-        if spec.dtype.startswith("float") and len(spec.shape) == 2 and output in (None, spec.name)
+        if spec.dtype.startswith("float")
+        and len(spec.shape) == 2
+        and spec.shape[1] != 1
+        and output in (None, spec.name)
     ]
-    return scores[0].shape[1] if len(scores) == 1 else None

@@ -26,6 +26,13 @@ from pytest_edgeai.report.markdown import render_markdown
 from pytest_edgeai.report.terminal import render_terminal
 from pytest_edgeai.session import Session
 
+BENCHMARK_OPTIONS = (
+    "benchmark_json",
+    "benchmark_save",
+    "benchmark_autosave",
+    "benchmark_compare",
+    "benchmark_histogram",
+)
 MARKUP: dict[str, dict[str, bool]] = {
     "pass": {"green": True},
     "fail": {"red": True, "bold": True},
@@ -33,7 +40,6 @@ MARKUP: dict[str, dict[str, bool]] = {
     "title": {"bold": True},
     "plain": {},
 }
-EVIDENCE_KEPT = 20
 
 
 class Publisher:
@@ -53,7 +59,11 @@ class Publisher:
             f"edgeai: {__version__}, target {', '.join(target.name for target in session.targets)}, "
             f"manifest {session.manifest.path}"
         ]
-        lines += [f"edgeai proxy: {reason}" for reason in session.proxies.values() if reason]
+        lines += [
+            f"edgeai: this host is a proxy for {target}: {reason}"
+            for target, reason in session.proxies.items()
+            if reason
+        ]
         origins = describe_origins(session.settings)
         chosen = [
             f"{name} = {value} ({origin})"
@@ -61,7 +71,7 @@ class Publisher:
             if name != "target"
         ]
         limits = [
-            f"{key} = {value} ({session.manifest.path.name})"
+            f"{key} = {'off' if value is False else value} ({session.manifest.path.name})"
             for key, value in session.manifest.gates.items()
         ]
         if chosen or limits:
@@ -176,6 +186,12 @@ class Publisher:
         }
 
     def _add_latencies(self, report: Report) -> None:
+        """Hand the samples to pytest-benchmark, where the user asked it for something.
+
+        Otherwise it would only print a wide table that repeats the one of the stages.
+        """
+        if not any(self._config.getoption(name, None) for name in BENCHMARK_OPTIONS):
+            return
         evidence = EvidenceStore(report.evidence_directory)
         for model in report.models:
             for candidate in model.candidates:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from pytest_edgeai.errors import ModelError
 from pytest_edgeai.measure.bench import LoadedRunnable, Samples
 from pytest_edgeai.measure.dataset import Dataset, batching, stage_arrays
 from pytest_edgeai.plan.selection import PlannedCandidate
-from pytest_edgeai.records import Artifact, LatencySummary, Recipe, TensorSpec
+from pytest_edgeai.records import Artifact, LatencySummary, ModelFacts, Recipe
 from pytest_edgeai.workbench import Workbench
 
 
@@ -32,19 +32,26 @@ class RunnableModel:
     def __init__(
         self,
         name: str,
-        loaded: LoadedRunnable,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-        scratch: Path,
+        bench: Workbench,
+        load: Callable[[], LoadedRunnable],
+        facts: ModelFacts,
     ) -> None:
-        """Wrap a loaded model."""
+        """Wrap a model.
+
+        Args:
+            name: how reports call it.
+            bench: whose machine and scratch files are used.
+            load: returns the loaded model, started again where its worker ended meanwhile.
+            facts: the model it is or was made from.
+        """
+        runnable = load().runnable
         self.name = name
-        self.framework = loaded.runnable.framework.name
-        self.path = loaded.runnable.path
-        self.inputs = inputs
-        self.outputs = outputs
-        self._loaded = loaded
-        self._scratch = scratch
+        self.framework = runnable.framework.name
+        self.path = runnable.path
+        self.inputs = facts.inputs
+        self.outputs = facts.outputs
+        self._bench = bench
+        self._load = load
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run samples and return output name to array.
@@ -70,17 +77,24 @@ class RunnableModel:
         count = len(next(iter(arrays.values())))
         dataset = Dataset(arrays, None, None, count, self.name)
         plan = batching(dataset, self.inputs, open_batch=1)
-        place = self._scratch / f"feed-{uuid.uuid4().hex}"
+        place = self._bench.scratch / f"feed-{uuid.uuid4().hex}"
         samples = Samples(stage_arrays(arrays, place), count, plan)
-        outputs, _ = self._loaded.evaluate(place / "outputs", lambda what, done: None, samples)
-        return {name: np.array(array) for name, array in outputs.items()}
+        try:
+            with self._bench.heavy(self.name):
+                outputs, _ = self._load().evaluate(
+                    place / "outputs", lambda what, done: None, samples
+                )
+            return {name: np.array(array) for name, array in outputs.items()}
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
     def latency(self, calls: int = 50) -> LatencySummary:
         """Time a plain loop over the first evaluation samples, after warm-up.
 
         A single model's latency on a shared machine says little; compare models with ``edge_compare``.
         """
-        return self._loaded.latency(calls)
+        with self._bench.heavy(self.name):
+            return self._load().latency(calls)
 
 
 class BaselineModel(RunnableModel):
@@ -99,17 +113,16 @@ class CandidateModel(RunnableModel):
     def __init__(
         self,
         name: str,
-        loaded: LoadedRunnable,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-        scratch: Path,
+        bench: Workbench,
+        load: Callable[[], LoadedRunnable],
+        facts: ModelFacts,
         *,
         recipe: Recipe,
         artifact: Artifact,
         planned: PlannedCandidate | None = None,
     ) -> None:
-        """Wrap a loaded model."""
-        super().__init__(name, loaded, inputs, outputs, scratch)
+        """Wrap a model; see :class:`RunnableModel`."""
+        super().__init__(name, bench, load, facts)
         self.recipe = recipe
         self.artifact = artifact
         self.planned = planned
@@ -117,25 +130,21 @@ class CandidateModel(RunnableModel):
 
 def baseline_model(bench: Workbench, candidate: PlannedCandidate) -> BaselineModel:
     """Return the baseline as it is run beside ``candidate``."""
-    facts = bench.model(candidate.model.name).facts
     return BaselineModel(
         candidate.model.name,
-        bench.loaded_baseline(candidate),
-        facts.inputs,
-        facts.outputs,
-        bench.scratch,
+        bench,
+        lambda: bench.loaded_baseline(candidate),
+        bench.model(candidate.model.name).facts,
     )
 
 
 def candidate_model(bench: Workbench, candidate: PlannedCandidate) -> CandidateModel:
     """Return the candidate, optimized and loaded."""
-    facts = bench.model(candidate.model.name).facts
     return CandidateModel(
         f"{candidate.model.name} {candidate.recipe.id}",
-        bench.loaded_candidate(candidate),
-        facts.inputs,
-        facts.outputs,
-        bench.scratch,
+        bench,
+        lambda: bench.loaded_candidate(candidate),
+        bench.model(candidate.model.name).facts,
         recipe=candidate.recipe,
         artifact=bench.artifact(candidate),
         planned=candidate,

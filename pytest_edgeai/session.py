@@ -1,8 +1,9 @@
-"""What one session works on: settings, catalogue, manifest, host, plan; fixed before any test runs."""
+"""What one session works on: settings, manifest, host and plan, fixed before any test runs."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from pytest_edgeai.assess.model import read_model
 from pytest_edgeai.configuration import Settings
 from pytest_edgeai.descriptors import FrameworkDescriptor, TargetDescriptor
-from pytest_edgeai.errors import ModelError, UserError, did_you_mean
+from pytest_edgeai.errors import ModelError, UserError, WorkerFailure, did_you_mean
 from pytest_edgeai.manifest import Catalogue, Manifest, ModelSpec
 from pytest_edgeai.measure.dataset import check_npz_header
 from pytest_edgeai.plan.selection import (
@@ -53,9 +54,15 @@ class Installations:
             if interpreter is None:
                 self._found[name] = _probe_here(framework)
             else:
-                self._found[name] = probe(
-                    WorkerSpec(framework, interpreter), time_limit_s=PROBE_LIMIT_S
-                )
+                spec = WorkerSpec(framework, interpreter)
+                try:
+                    self._found[name] = probe(spec, time_limit_s=PROBE_LIMIT_S)
+                except WorkerFailure as error:
+                    raise UserError(
+                        f"{interpreter} cannot be used: {error.what}",
+                        where=f"[frameworks.{name}] python",
+                        allowed="a working Python",
+                    ) from None
         return self._found[name]
 
     def missing(self, name: str) -> str:
@@ -191,15 +198,16 @@ def open_session(
         UserError: an unknown name, nothing to gate, or the only model cannot be used.
     """
     targets = _targets(settings, catalogue)
-    check_requested(settings.framework, catalogue.frameworks, settings.origins["framework"])
+    check_outputs(settings, manifest)
+    check_requested(settings.framework, catalogue.frameworks, settings.where("framework"))
     for gate in settings.threshold:
         if gate not in catalogue.gates:
-            raise unknown_gate(gate, catalogue.gates, settings.origins["threshold"])
+            raise unknown_gate(gate, catalogue.gates, settings.where("threshold"))
         resolve_threshold(
             catalogue.gates[gate],
             marker=None,
             command_line=settings.threshold,
-            command_line_origin=settings.origins["threshold"],
+            command_line_origin=settings.where("threshold"),
             model_table={},
             defaults_table={},
             manifest_name="",
@@ -262,6 +270,49 @@ def open_session(
     )
 
 
+def check_outputs(settings: Settings, manifest: Manifest) -> None:
+    """Refuse report files and a promotion directory that could not be written, or would do harm.
+
+    Raises:
+        UserError: a place is a directory, or a file that the session reads, or no directory.
+    """
+    read = {manifest.path.resolve(): "the manifest"}
+    for model in manifest.models:
+        read[model.path.resolve()] = f"the model {model.name}"
+        for source in (model.data, model.calibration):
+            if source is not None and source.path is not None:
+                read[source.path.resolve()] = f"data of the model {model.name}"
+    for name in ("json", "junit", "markdown"):
+        path: Path | None = getattr(settings, name)
+        if path is None:
+            continue
+        problem = ""
+        if path.resolve() in read:
+            problem = f"is {read[path.resolve()]} and would be overwritten"
+        elif path.is_dir():
+            problem = "is a directory"
+        elif not _nearest(path.parent).is_dir():
+            problem = f"cannot be written: {_nearest(path.parent)} is not a directory"
+        if problem:
+            raise UserError(
+                f'"{path}" {problem}',
+                where=settings.where(name),
+                allowed="a file that may be written",
+            )
+        read[path.resolve()] = f"the file of {settings.where(name)}"
+    if settings.promote is not None and not _nearest(settings.promote).is_dir():
+        raise UserError(
+            f'"{settings.promote}" is no directory',
+            where=settings.where("promote"),
+            allowed="a directory",
+        )
+
+
+def _nearest(path: Path) -> Path:
+    """Return the deepest part of a path that exists."""
+    return next((place for place in (path, *path.parents) if os.path.lexists(place)), Path())
+
+
 def check_model(model: ModelSpec) -> ModelFacts:
     """Read a model's structure and its data's headers.
 
@@ -272,7 +323,7 @@ def check_model(model: ModelSpec) -> ModelFacts:
         facts = read_model(model.path, with_hash=False)
     except UserError as error:
         raise ModelError(
-            f'"{model.path.name}" {error.what}',
+            f'"{model.path.name}": {error.what}',
             where=f"{model.where} path",
             allowed=error.allowed,
             advice=error.advice,
@@ -302,7 +353,7 @@ def _targets(settings: Settings, catalogue: Catalogue) -> tuple[TargetDescriptor
         if name not in catalogue.targets:
             raise UserError(
                 f'unknown target "{name}"',
-                where=settings.origins["target"],
+                where=settings.where("target"),
                 allowed=", ".join(catalogue.targets),
                 advice=did_you_mean(name, catalogue.targets),
             )
@@ -315,7 +366,7 @@ def _selected_names(settings: Settings, manifest: Manifest) -> set[str]:
         if name not in known:
             raise UserError(
                 f'unknown model "{name}"',
-                where=settings.origins["model"],
+                where=settings.where("model"),
                 allowed=", ".join(sorted(known)),
                 advice=did_you_mean(name, known),
             )

@@ -32,6 +32,8 @@ GATES: Mapping[str, GateDescriptor] = {
             0.95,
             "ratio",
             "keeps more than 95% of the baseline's metric",
+            lowest=0.0,
+            highest=1.0,
         ),
         GateDescriptor(
             "speedup",
@@ -42,6 +44,7 @@ GATES: Mapping[str, GateDescriptor] = {
             "ratio",
             "answers at least twice as fast as the baseline",
             measures_speed=True,
+            positive=True,
         ),
         GateDescriptor(
             "memory_cut",
@@ -51,6 +54,7 @@ GATES: Mapping[str, GateDescriptor] = {
             0.50,
             "ratio",
             "takes at most half of the baseline's memory",
+            highest=1.0,
         ),
         GateDescriptor(
             "memory_footprint",
@@ -61,6 +65,7 @@ GATES: Mapping[str, GateDescriptor] = {
             "bytes",
             "its process stays within an absolute limit",
             only_with_limit=True,
+            positive=True,
         ),
         GateDescriptor(
             "artifact_size",
@@ -70,6 +75,7 @@ GATES: Mapping[str, GateDescriptor] = {
             None,
             "bytes",
             "its files stay within a limit",
+            positive=True,
         ),
         GateDescriptor(
             "latency_consistency",
@@ -80,6 +86,7 @@ GATES: Mapping[str, GateDescriptor] = {
             "ratio",
             "its slowest answers are no slower than the baseline's",
             measures_speed=True,
+            positive=True,
             settings={
                 "latency_p50_limit_ms": "absolute limit of the median",
                 "latency_p95_limit_ms": "absolute limit of the 95th percentile",
@@ -94,6 +101,8 @@ GATES: Mapping[str, GateDescriptor] = {
             0.0,
             "faults",
             "no NaN, no broken contract, no class lost",
+            lowest=0.0,
+            highest=0.0,
         ),
         GateDescriptor(
             "precision_proof",
@@ -103,6 +112,8 @@ GATES: Mapping[str, GateDescriptor] = {
             MINIMUM_QUANTIZED_RATIO,
             "ratio",
             "its weights are of the claimed precision and it runs on the claimed device",
+            lowest=0.0,
+            highest=1.0,
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""Read TOML tables key by key, with errors that name the file, the table, the key and what is allowed."""
+"""Read TOML tables key by key; errors name the file, the table, the key and what is allowed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UserError: missing, unreadable, not UTF-8 or not TOML; names the line where there is one.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError("no such file", where=str(path)) from None
     except IsADirectoryError:
@@ -30,7 +30,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"not valid TOML: {error}", where=str(path)) from None
 
 
@@ -107,27 +107,28 @@ class Table:
             )
         return tuple(value)
 
-    def count(self, key: str) -> int | None:
-        """Return a whole number of at least 1, or ``None`` where the key is absent."""
+    def count(self, key: str, *, most: int) -> int | None:
+        """Return a whole number from 1 to ``most``, or ``None`` where the key is absent."""
         if key not in self._raw:
             return None
         value = self._raw[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise self._error(
-                f"{value!r} is not a whole number above 0",
+                f"{value!r} is no number that can be used",
                 where=f"{self.where} {key}",
-                allowed="1, 2, 3 …",
+                allowed=f"a whole number from 1 to {most}",
             )
         return value
 
     def table(self, key: str) -> Table:
         """Return a table; an absent one is empty."""
-        where = (
-            f"{self.where.removesuffix(']')}.{key}]"
-            if self.where.endswith("]")
-            else f"{self.where} [{key}]"
-        )
-        return Table(self._raw.get(key, {}), where, error=self._error)
+        return Table(self._raw.get(key, {}), self.place(key), error=self._error)
+
+    def place(self, key: str) -> str:
+        """Return where the table ``key`` of this table stands."""
+        if self.where.endswith("]"):
+            return f"{self.where.removesuffix(']')}.{key}]"
+        return f"{self.where} [{key}]"
 
     def tables(self, key: str) -> list[Table] | None:
         """Return an array of tables, or ``None`` where the key is absent."""

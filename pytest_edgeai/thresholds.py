@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,25 +23,24 @@ SIZE_UNITS: Mapping[str, int] = {
 }
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)\s*", re.IGNORECASE)
 SWITCHED_OFF = "off"
+LARGEST = sys.float_info.max
 
 
 def parse_limit(gate: GateDescriptor, raw: Any, where: str) -> float | None:
-    """Return the limit that ``raw`` states for ``gate``, in the gate's unit; ``None`` where it is off.
+    """Return the limit that ``raw`` states for ``gate``, in its unit; ``None`` where it is off.
 
-    A number, a number in a string (from the command line), ``false`` or ``"off"`` to switch the gate
-    off, and for sizes also a string such as ``"50 MB"`` (SI) or ``"48 MiB"`` (IEC 80000-13).
+    A number, a number in a string (from the command line), ``false`` or ``"off"`` to switch the
+    gate off, and for sizes also a string such as ``"50 MB"`` (SI) or ``"48 MiB"`` (IEC 80000-13).
 
     Raises:
         UserError: not a finite number, or a limit that the gate cannot have.
     """
-    allowed = "a finite number, or false to switch the gate off"
-    if gate.unit == "bytes":
-        allowed = 'bytes, a size such as "50 MB" or "48 MiB", or false to switch the gate off'
+    allowed = f"{_allowed(gate)}, or false to switch the gate off"
     if raw is False or (isinstance(raw, str) and raw.strip().lower() == SWITCHED_OFF):
         return None
     value = math.nan
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
-        value = float(raw)
+        value = float(raw) if abs(raw) <= LARGEST else math.inf
     elif isinstance(raw, str):
         size = _SIZE.fullmatch(raw)
         if gate.unit == "bytes" and size and size[2].lower() in SIZE_UNITS:
@@ -54,9 +54,20 @@ def parse_limit(gate: GateDescriptor, raw: Any, where: str) -> float | None:
         raise UserError(f"{raw!r} is not a number", where=where, allowed=allowed)
     if not math.isfinite(value):
         raise UserError(f"{raw!r} is not finite", where=where, allowed=allowed)
-    if gate.unit == "bytes" and value < 0:
-        raise UserError(f"{raw!r} is negative", where=where, allowed=allowed)
+    if not gate.lowest <= value <= gate.highest or (gate.positive and value <= 0):
+        raise UserError(f"{raw!r} is out of range", where=where, allowed=allowed)
     return value
+
+
+def _allowed(gate: GateDescriptor) -> str:
+    if gate.unit == "bytes":
+        return 'a number of bytes above 0, a size such as "50 MB" or "48 MiB"'
+    if gate.lowest == gate.highest:
+        return f"{gate.lowest:g}"
+    low = f"from {gate.lowest:g}" if math.isfinite(gate.lowest) else ""
+    high = f"up to {gate.highest:g}" if math.isfinite(gate.highest) else ""
+    parts = ("a number", "above 0" if gate.positive else low, high)
+    return " ".join(part for part in parts if part)
 
 
 def unknown_gate(name: str, gates: Mapping[str, GateDescriptor], where: str) -> UserError:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 from pytest_edgeai.errors import EdgeAIError, FrameworkMissing, UserError, WorkerFailure
 from pytest_edgeai.evidence import EvidenceStore
+from pytest_edgeai.leftovers import Scratch
 from pytest_edgeai.manifest import ModelSpec
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
 from pytest_edgeai.measure.dataset import import_reference
@@ -27,6 +27,7 @@ T = TypeVar("T")
 LOCK_LIMIT_S = 3600.0
 START_LIMIT_S = 120.0
 CONVERT = "convert"
+_VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 class Workbench:
@@ -46,7 +47,8 @@ class Workbench:
         self.session = session
         self.progress = progress
         self.evidence = EvidenceStore(session.evidence_directory)
-        self.scratch = Path(tempfile.mkdtemp(prefix="pytest-edgeai-"))
+        self._scratch = Scratch()
+        self.scratch = self._scratch.directory
         self._on_verdict = on_verdict
         self._cache = ArtifactCache(
             session.cache_directory / "artifacts",
@@ -56,13 +58,14 @@ class Workbench:
         self._results: dict[tuple[str, ...], Any] = {}
         self._failures: dict[tuple[str, ...], EdgeAIError] = {}
         self._loaded: dict[tuple[str, ...], LoadedRunnable] = {}
+        self._tails: dict[str, str] = {}
 
     def close(self) -> None:
         """End every worker and remove the scratch files."""
         for loaded in self._loaded.values():
             loaded.close()
         self._loaded.clear()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._scratch.close()
 
     def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """Return the result of ``make``, called at most once for ``key``; its error is kept too."""
@@ -73,13 +76,24 @@ class Workbench:
 
     def guard(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         """Return the result of ``make``; once it failed, its error answers every further call."""
-        if key in self._failures:
-            raise self._failures[key]
+        self.known_failure(key)
         try:
             return make()
         except EdgeAIError as error:
             self._failures[key] = error
             raise
+
+    def known_failure(self, key: tuple[str, ...]) -> None:
+        """Raise the error of a step that failed before; do nothing where it did not."""
+        if key in self._failures:
+            raise self._failures[key]
+
+    def tail_shown_by(self, tail: str, gate: str) -> str:
+        """Return the gate that shows a worker's last output; ``gate`` where none does yet.
+
+        Addresses, process ids and times in it make no other output.
+        """
+        return self._tails.setdefault(_VARYING.sub("#", tail), gate)
 
     def heavy(self, candidate_name: str) -> Any:
         """Hold the machine for a heavy step; waiting shows as progress."""
@@ -216,27 +230,32 @@ class Workbench:
 
     def loaded_baseline(self, candidate: PlannedCandidate) -> LoadedRunnable:
         """Return the baseline, loaded in a worker that lives on while its model is worked on."""
-        key = (
-            candidate.model.name,
-            "baseline",
-            candidate.baseline_framework,
-            candidate.model.baseline,
+        return self.loaded(
+            _baseline_key(candidate), candidate, lambda: self.baseline_runnable(candidate)
         )
-        return self.loaded(key, candidate, lambda: self.baseline_runnable(candidate))
 
     def loaded_candidate(self, candidate: PlannedCandidate) -> LoadedRunnable:
         """Return the candidate, loaded in a worker that lives on while it is worked on."""
-        key = (candidate.model.name, "candidate", candidate.recipe.id)
-        return self.loaded(key, candidate, lambda: self.candidate_runnable(candidate))
+        return self.loaded(
+            _candidate_key(candidate), candidate, lambda: self.candidate_runnable(candidate)
+        )
+
+    def check_loadable(self, candidate: PlannedCandidate) -> None:
+        """Raise the error of a load of baseline or candidate that failed before, if one did."""
+        self.known_failure(("load", *_baseline_key(candidate)))
+        self.known_failure(("load", *_candidate_key(candidate)))
 
     def loaded(
         self, key: tuple[str, ...], candidate: PlannedCandidate, runnable: Callable[[], Runnable]
     ) -> LoadedRunnable:
-        """Return a loaded model, started where it is not running; others than its companions are ended."""
+        """Return a loaded model, started where it is not running; strangers to it are ended.
+
+        A model that did not load is not tried again.
+        """
         kept = self._loaded.get(key)
         if kept is not None and kept.alive:
             return kept
-        companion = (candidate.model.name, "candidate", candidate.recipe.id)
+        companion = _candidate_key(candidate)
         for other in list(self._loaded):
             stranger = other[0] not in (key[0], "test") or (
                 other[1] == "candidate" and other != companion
@@ -244,10 +263,13 @@ class Workbench:
             if other == key or stranger:
                 self._loaded.pop(other).close()
         self.progress.step(f"{candidate.model.name} {candidate.node}", f"loading the {key[1]}")
-        self._loaded[key] = LoadedRunnable(
-            runnable(),
-            self.model(candidate.model.name).samples,
-            time_limit_s=self.session.settings.time_limit,
+        self._loaded[key] = self.guard(
+            ("load", *key),
+            lambda: LoadedRunnable(
+                runnable(),
+                self.model(candidate.model.name).samples,
+                time_limit_s=self.session.settings.time_limit,
+            ),
         )
         return self._loaded[key]
 
@@ -322,6 +344,15 @@ class Workbench:
         )
         self._on_verdict(candidate, verdict)
         return verdict
+
+
+def _baseline_key(candidate: PlannedCandidate) -> tuple[str, ...]:
+    model = candidate.model
+    return (model.name, "baseline", candidate.baseline_framework, model.baseline)
+
+
+def _candidate_key(candidate: PlannedCandidate) -> tuple[str, ...]:
+    return (candidate.model.name, "candidate", candidate.recipe.id)
 
 
 def on_proxy(verdict: Verdict, proxy_reason: str, *, allowed: bool) -> Verdict:

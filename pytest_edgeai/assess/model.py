@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from pytest_edgeai.assess.gguf_file import read_gguf
+from pytest_edgeai.assess.huggingface import CONFIG, read_huggingface
 from pytest_edgeai.assess.onnx_file import read_onnx
 from pytest_edgeai.assess.openvino_ir import read_openvino
 from pytest_edgeai.assess.structure import ModelStructure
@@ -15,33 +17,42 @@ from pytest_edgeai.records import ModelFacts
 READERS: Mapping[str, Callable[[Path], ModelStructure]] = {
     ".onnx": read_onnx,
     ".xml": read_openvino,
+    ".gguf": read_gguf,
 }
-ALLOWED_FORMATS = ".onnx (ONNX) and .xml (OpenVINO IR)"
+ALLOWED_FORMATS = (
+    ".onnx (ONNX), .xml (OpenVINO IR), .gguf (GGUF) and directories with config.json and "
+    "*.safetensors (Hugging Face)"
+)
 
 _CHUNK_BYTES = 1 << 20
 
 
 def read_structure(path: Path) -> ModelStructure:
-    """Read everything about a model file that needs no hash.
+    """Read everything about a model that needs no hash.
 
     Args:
-        path: a ``.onnx`` or ``.xml`` file.
+        path: a ``.onnx``, ``.xml`` or ``.gguf`` file, or a Hugging Face directory.
 
     Raises:
-        ModelError: if the file is missing, a directory, of another format, damaged or incomplete.
+        ModelError: if the model is missing, of another format, damaged or incomplete.
     """
     try:
-        if path.is_dir():
+        is_directory = path.is_dir()
+        if is_directory and path.suffix.lower() in READERS and not (path / CONFIG).is_file():
             raise ModelError(
-                "the model is a directory", where=str(path), allowed=f"a file: {ALLOWED_FORMATS}"
+                "the model is a directory without config.json",
+                where=str(path),
+                allowed=ALLOWED_FORMATS,
             )
-        exists = path.is_file()
+        exists = is_directory or path.is_file()
     except (OSError, ValueError) as error:
         raise ModelError(f"the model cannot be read ({error})", where=str(path)) from None
     if not exists:
         raise ModelError(
             "there is no such model file", where=str(path), advice="Check the path of the model"
         )
+    if is_directory:
+        return read_huggingface(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise ModelError(
@@ -66,10 +77,10 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 
 def read_model(path: Path, *, with_hash: bool = True) -> ModelFacts:
-    """Read the facts of a model file.
+    """Read the facts of a model.
 
     Args:
-        path: a ``.onnx`` or ``.xml`` file.
+        path: a ``.onnx``, ``.xml`` or ``.gguf`` file, or a Hugging Face directory.
         with_hash: whether to read every byte for ``sha256``; without, it is an empty string and
             the cost does not grow with the weights.
 
@@ -90,6 +101,15 @@ def read_model(path: Path, *, with_hash: bool = True) -> ModelFacts:
         parameters=structure.parameters,
         weight_elements=structure.weight_elements,
         architecture=structure.architecture,
+        quantization=structure.quantization,
+        dynamic_inputs=tuple(
+            spec.name for spec in structure.inputs if not spec.has_shape or None in spec.shape
+        ),
+        flops_per_inference=structure.workload.flops,
+        bytes_per_inference=structure.workload.moved_bytes,
+        workload_note=structure.workload.note,
+        language=structure.language,
+        notes=structure.notes,
     )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from pytest_edgeai.records import Architecture, TensorSpec
+from pytest_edgeai.records import Architecture, LanguageModelFacts, ModelFormat, TensorSpec
 
 # Bits that one element takes on disk. The names are NumPy's, and those that ml_dtypes registers
 # with NumPy for the types that NumPy lacks.
@@ -101,12 +100,30 @@ class Dataflow:
 
 
 @dataclass(frozen=True)
+class Workload:
+    """The work of one inference at batch 1, or of one generated token for a language model.
+
+    Attributes:
+        flops: floating-point operations; one multiply-accumulate counts as two. ``None``: unknown.
+        moved_bytes: bytes moved between memory and the processor; ``None``: unknown.
+        note: what the figures are, or why they are not known.
+    """
+
+    flops: int | None
+    moved_bytes: int | None
+    note: str
+
+
+UNKNOWN_WORKLOAD = Workload(None, None, "")
+
+
+@dataclass(frozen=True)
 class ModelStructure:
     """Everything that is read from a model file short of its hash.
 
     Attributes:
         path: the model file.
-        format: ``onnx`` or ``openvino``.
+        format: ``onnx``, ``openvino``, ``gguf`` or ``huggingface``.
         files: the model file first, then its external files in order of name.
         size_bytes: sum over ``files``.
         opset: version of the default operator set, 0 where the format has none.
@@ -117,10 +134,14 @@ class ModelStructure:
         weight_elements: weight dtype name to number of elements stored.
         quantized_operators: type to number of operators that compute on quantized weights or data.
         architecture: the class that the default recipes are chosen by.
+        workload: work of one inference.
+        quantization: as in ``ModelFacts``.
+        language: as in ``ModelFacts``.
+        notes: as in ``ModelFacts``.
     """
 
     path: Path
-    format: Literal["onnx", "openvino"]
+    format: ModelFormat
     files: tuple[Path, ...]
     size_bytes: int
     opset: int
@@ -131,6 +152,10 @@ class ModelStructure:
     weight_elements: Mapping[str, int]
     quantized_operators: Mapping[str, int]
     architecture: Architecture
+    workload: Workload = UNKNOWN_WORKLOAD
+    quantization: str = ""
+    language: LanguageModelFacts | None = None
+    notes: tuple[str, ...] = ()
 
 
 def stored_bytes(dtype: str, elements: int) -> int | None:

@@ -91,7 +91,7 @@ class LoadedRunnable:
         return CallTimes(
             np.asarray(answer["wall_ns"], dtype=np.int64),
             np.asarray(answer["cpu_ns"], dtype=np.int64),
-            # Windows counts no involuntary switches; there, contention shows in wall against CPU time.
+            # Windows counts none; contention shows in wall against CPU time there.
             np.zeros(calls, dtype=np.int64)
             if preemptions is None
             else np.asarray(preemptions, dtype=np.int64),
@@ -100,7 +100,7 @@ class LoadedRunnable:
     def evaluate(
         self, output: Path, progress: Callable[[str, float], None], samples: Samples | None = None
     ) -> tuple[dict[str, NDArray[Any]], float]:
-        """Run all samples; return output name to array (axis 0 counts the samples), and the seconds."""
+        """Run all samples; return output name to array (axis 0: samples), and the seconds."""
         samples = samples or self._bound()
         output.mkdir(parents=True, exist_ok=True)
         answer = self._ask(
@@ -161,7 +161,7 @@ class LoadedRunnable:
 def measure_memory(
     runnable: Runnable, samples: Samples, *, time_limit_s: float
 ) -> Mapping[str, Any]:
-    """Measure the model's memory in a fresh process; see ``measure_memory`` of the worker's service."""
+    """Measure a model's memory in a fresh process, as the worker's service describes it."""
     spec = WorkerSpec(runnable.framework, runnable.interpreter, MEMORY_ENVIRONMENT)
     with Worker.start(spec, time_limit_s=min(START_LIMIT_S, time_limit_s)) as worker:
         answer: Mapping[str, Any] = worker.request(

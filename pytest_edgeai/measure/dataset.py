@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError, did_you_mean
+from pytest_edgeai.files import cannot_write
 from pytest_edgeai.manifest import DataSource
 from pytest_edgeai.records import TensorSpec
 
@@ -149,6 +150,7 @@ def load_dataset(
         ModelError: arrays are missing, unknown, pickled, empty, of unequal length, or do not fit.
     """
     raw = _load_npz(source) if source.path is not None else _call(source, directory)
+    raw = {name: _native(array) for name, array in raw.items()}
     labels = raw.pop(LABELS, None)
     classes = raw.pop(CLASSES, None)
     specs = {spec.name: spec for spec in inputs}
@@ -181,8 +183,22 @@ def load_dataset(
         raise ModelError(
             f"arrays of different length ({text})", where=source.where, allowed="one row per sample"
         )
-    names = None if classes is None else tuple(str(item) for item in classes.tolist())
+    names = None if classes is None else _class_names(classes, source.where)
     return Dataset({name: raw[name] for name in specs}, labels, names, samples, source.where)
+
+
+def _class_names(classes: NDArray[Any], where: str) -> tuple[str, ...]:
+    if (
+        classes.ndim != 1
+        or classes.dtype.kind not in "UT"
+        or len(set(classes.tolist())) < len(classes)
+    ):
+        raise ModelError(
+            f'array "{CLASSES}" is {classes.dtype} of shape {classes.shape}',
+            where=where,
+            allowed="different strings, one per column of the output",
+        )
+    return tuple(str(item) for item in classes.tolist())
 
 
 def _load_npz(source: DataSource) -> dict[str, NDArray[Any]]:
@@ -213,7 +229,7 @@ def import_reference(reference: str, directory: Path, where: str) -> Any:
         found = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f'"{reference}" cannot be imported ({type(error).__name__}: {error})', where=where
         ) from error
@@ -227,7 +243,7 @@ def _call(source: DataSource, directory: Path) -> dict[str, NDArray[Any]]:
     function = import_reference(source.reference, directory, source.where)
     try:
         raw = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f'"{source.reference}" raised {type(error).__name__}: {error}', where=source.where
         ) from error
@@ -245,6 +261,11 @@ def _call(source: DataSource, directory: Path) -> dict[str, NDArray[Any]]:
                 f'array "{name}" holds Python objects', where=source.where, allowed="plain arrays"
             )
     return dict(raw)
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array in this machine's byte order, which runtimes take for granted."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _check_dtype(array: NDArray[Any], spec: TensorSpec, where: str) -> None:
@@ -340,11 +361,18 @@ def _sample_keys(dataset: Dataset) -> list[bytes]:
 
 
 def stage_arrays(arrays: Mapping[str, NDArray[Any]], directory: Path) -> dict[str, str]:
-    """Write arrays as ``.npy`` files that workers can map; return input name to path."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Write arrays as ``.npy`` files that workers can map; return input name to path.
+
+    Raises:
+        UserError: they cannot be written.
+    """
     paths: dict[str, str] = {}
-    for number, (name, array) in enumerate(arrays.items()):
-        path = directory / f"input-{number}.npy"
-        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
-        paths[name] = str(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for number, (name, array) in enumerate(arrays.items()):
+            path = directory / f"input-{number}.npy"
+            np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+            paths[name] = str(path)
+    except OSError as error:
+        raise cannot_write(directory, error) from None
     return paths

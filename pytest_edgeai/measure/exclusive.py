@@ -50,7 +50,8 @@ def exclusive(*, time_limit_s: float, waiting: Callable[[float], None]) -> Itera
             waited_s = time.monotonic() - started
             if waited_s >= time_limit_s:
                 raise MeasurementError(
-                    f"another session has been measuring on this machine for {waited_s:.0f} s (lock {path})"
+                    f"another session has been measuring on this machine for {waited_s:.0f} s "
+                    f"(lock {path})"
                 ) from None
             waiting(waited_s)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -29,25 +29,37 @@ def encode_labels(
     """
     if not is_text(labels) or any(is_text(array) and array.ndim == 1 for array in outputs.values()):
         return labels, ""
-    present = sorted({str(label) for label in labels.reshape(-1).tolist()})
+    columns = {array.shape[1] for array in outputs.values() if array.ndim == 2}
+    names = _class_order(labels, classes, columns)
     note = ""
     if classes is None:
-        columns = {array.shape[1] for array in outputs.values() if array.ndim == 2}
+        listed = ", ".join(names)
+        note = f"string labels were taken as the output's columns in sorted order: {listed}"
+    order = {name: index for index, name in enumerate(names)}
+    encoded = np.asarray([order[str(label)] for label in labels.reshape(-1).tolist()], np.int64)
+    return encoded.reshape(labels.shape), note
+
+
+def _class_order(
+    labels: NDArray[Any], classes: tuple[str, ...] | None, columns: Collection[int | None]
+) -> tuple[str, ...]:
+    """Return the names of the output's columns: as stated, or else the labels in sorted order.
+
+    Raises:
+        ModelError: a label is no class, or the labels are not as many as the columns.
+    """
+    present = sorted({str(label) for label in labels.reshape(-1).tolist()})
+    if classes is None:
         if len(present) not in columns:
             raise ModelError(
                 f"labels are strings ({len(present)} distinct) and nothing says which column is which",
                 allowed='classes = ["first column", ...] in the manifest, or an array "classes" in the data',
             )
-        classes = tuple(present)
-        note = f"string labels were taken as the output's columns in sorted order: {', '.join(classes)}"
-    order = {name: index for index, name in enumerate(classes)}
-    unknown = [label for label in present if label not in order]
+        return tuple(present)
+    unknown = [label for label in present if label not in classes]
     if unknown:
         raise ModelError(f'label "{unknown[0]}" is no class', allowed=", ".join(classes))
-    encoded = np.asarray(
-        [order[str(label)] for label in labels.reshape(-1).tolist()], dtype=np.int64
-    )
-    return encoded.reshape(labels.shape), note
+    return classes
 
 
 def select_outputs(outputs: Outputs, name: str | None) -> Outputs:
@@ -73,7 +85,7 @@ def score(metric: Metric, name: str, outputs: Outputs, labels: NDArray[Any]) -> 
         scores = np.asarray(metric(outputs, labels), dtype=np.float64)
     except ModelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f'metric "{name}" raised {type(error).__name__}: {error}') from error
     if scores.shape != (len(labels),):
         raise ModelError(
@@ -183,13 +195,28 @@ def _collapse(quality: PairedQuality) -> tuple[tuple[str, ...], dict[str, int]]:
     return tuple(collapsed), support
 
 
-def check_label_fit(labels: NDArray[Any], columns: int | None) -> None:
-    """Check integer labels against the output's columns before anything runs.
+def check_label_fit(
+    labels: NDArray[Any],
+    classes: tuple[str, ...] | None,
+    columns: int | None,
+    *,
+    answers_in_text: bool,
+) -> None:
+    """Check labels against the model's outputs before anything runs.
+
+    Args:
+        labels: the evaluation data's labels.
+        classes: names of the output's columns, where somebody states them.
+        columns: number of the output's columns; ``None`` where it is not known yet.
+        answers_in_text: whether the model answers with strings, so that columns do not matter.
 
     Raises:
-        ModelError: wrong shape, dtype or range.
+        ModelError: wrong shape, dtype or range, a label that is no class, or an order of the columns
+            that cannot be known.
     """
     if not is_text(labels):
         check_labels(labels, columns)
     elif labels.ndim != 1:
         raise ModelError(f"labels have shape {labels.shape}", allowed="one class per sample")
+    elif not answers_in_text and (classes is not None or columns is not None):
+        _class_order(labels, classes, {columns})

@@ -186,9 +186,13 @@ class ArtifactCache:
             "versions": dict(versions),
             "log": list(log),
         }
-        write_atomically(
-            self.directory / f"{key}.json", json.dumps(entry, indent=1, sort_keys=True) + "\n"
-        )
+        try:
+            write_atomically(
+                self.directory / f"{key}.json", json.dumps(entry, indent=1, sort_keys=True) + "\n"
+            )
+        except BaseException:
+            shutil.rmtree(final, ignore_errors=True)
+            raise
         return artifact
 
     def _sweep(self, key: str) -> None:

@@ -13,6 +13,7 @@ STATIC_TRANSFORMER = (
     "INT8 post-training quantization in NNCF's transformer mode, which keeps attention sound"
 )
 DYNAMIC = "activation ranges of transformers vary by input, so they are found while running"
+WEIGHTS = "generation is bound by reading weights, so the weights alone are compressed"
 NO_CALIBRATION = "the manifest names no calibration data, which static quantization needs"
 
 _WITH_CALIBRATION: Mapping[str, Mapping[Architecture, Recipe]] = {
@@ -20,6 +21,8 @@ _WITH_CALIBRATION: Mapping[str, Mapping[Architecture, Recipe]] = {
         "convolutional": Recipe("onnxruntime", "int8-static", reason=STATIC_CONVOLUTIONAL),
         "transformer": Recipe("onnxruntime", "int8-dynamic", reason=DYNAMIC),
         "recurrent": Recipe("onnxruntime", "int8-dynamic", reason=DYNAMIC),
+        "mixture-of-experts": Recipe("onnxruntime", "int8-dynamic", reason=DYNAMIC),
+        "language-model": Recipe("onnxruntime", "int8-dynamic", reason=DYNAMIC),
         "other": Recipe(
             "onnxruntime", "int8-static", reason="static INT8 is the cross-platform default"
         ),
@@ -30,6 +33,8 @@ _WITH_CALIBRATION: Mapping[str, Mapping[Architecture, Recipe]] = {
             "openvino", "int8-static", {"model_type": "transformer"}, reason=STATIC_TRANSFORMER
         ),
         "recurrent": Recipe("openvino", "int8-static", reason="NNCF post-training quantization"),
+        "mixture-of-experts": Recipe("openvino", "int8-weights", reason=WEIGHTS),
+        "language-model": Recipe("openvino", "int8-weights", reason=WEIGHTS),
         "other": Recipe("openvino", "int8-static", reason="NNCF post-training quantization"),
     },
 }
@@ -48,4 +53,6 @@ def default_recipes(
         recipe = _WITHOUT_CALIBRATION.get(framework)
         return (recipe,) if recipe else ()
     by_architecture = _WITH_CALIBRATION.get(framework)
-    return (by_architecture[architecture],) if by_architecture else ()
+    if by_architecture is None:
+        return ()
+    return (by_architecture.get(architecture, by_architecture["other"]),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,11 +36,18 @@ def open_arrays(paths: Mapping[str, str]) -> dict[str, Array]:
     return arrays
 
 
-def check_inputs(arrays: Mapping[str, Array], inputs: Sequence[TensorSpec]) -> None:
-    """Make sure that ``arrays`` are what ``inputs`` take; nothing is ever cast.
+def check_inputs(
+    arrays: Mapping[str, Array], inputs: Sequence[TensorSpec], batch: int | None
+) -> None:
+    """Make sure that ``arrays`` are what ``inputs`` take; nothing is ever cast or reshaped.
+
+    Args:
+        arrays: shape ``(samples, ...)`` each.
+        inputs: the model's inputs.
+        batch: samples per call; ``None`` where a sample is fed without a batch axis.
 
     Raises:
-        ModelError: a name is missing or unknown, or a dtype differs.
+        ModelError: a name is missing or unknown, or a dtype or shape differs.
     """
     names = [spec.name for spec in inputs]
     allowed = ", ".join(names) or "no input"
@@ -50,12 +58,28 @@ def check_inputs(arrays: Mapping[str, Array], inputs: Sequence[TensorSpec]) -> N
         if name not in names:
             raise ModelError(f'the model has no input "{name}"', allowed=allowed)
     for spec in inputs:
-        dtype = arrays[spec.name].dtype.name
-        if dtype != spec.dtype:
+        array = arrays[spec.name]
+        if array.dtype.name != spec.dtype:
             raise ModelError(
-                f'input "{spec.name}": the array holds {dtype}, the model takes {spec.dtype}',
+                f'input "{spec.name}": the array holds {array.dtype.name}, '
+                f"the model takes {spec.dtype}",
                 advice="Save the array in the dtype that the model takes",
             )
+        fed = array.shape[1:] if batch is None else (batch, *array.shape[1:])
+        # Without a shape nothing can be compared; ONNX Runtime does not tell it from a scalar's.
+        if array.ndim and spec.shape and not _fits(fed, spec.shape):
+            wanted = ", ".join("?" if axis is None else str(axis) for axis in spec.shape)
+            raise ModelError(
+                f'input "{spec.name}": a call would feed the shape {fed}, '
+                f"the model takes ({wanted})",
+                advice="Save samples of the shape that the model takes",
+            )
+
+
+def _fits(shape: tuple[int, ...], spec: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(spec) and all(
+        wanted in (None, axis) for axis, wanted in zip(shape, spec, strict=True)
+    )
 
 
 def take(arrays: Mapping[str, Array], first: int, batch: int | None) -> dict[str, Array]:
@@ -136,7 +160,7 @@ def evaluate(
     Raises:
         ModelError: the arrays do not fit the inputs, or an output has no batch axis.
     """
-    check_inputs(arrays, model.inputs)
+    check_inputs(arrays, model.inputs, batch)
     for name, array in arrays.items():
         if len(array) < samples:
             raise ModelError(f'input "{name}": {samples} samples asked for, {len(array)} there')
@@ -157,8 +181,6 @@ def evaluate(
                 writers[name] = _OutputWriter(name, value, path, samples, batch, fed)
         for name, value in outputs.items():
             writers[name].write(value, first, wanted, fed)
-    for writer in writers.values():
-        writer.flush()
     paths = {name: writer.path for name, writer in writers.items()}
     return Evaluation(paths, run_ns / 1e9)
 
@@ -185,10 +207,11 @@ class _OutputWriter:
             raise ModelError(f'output "{name}" holds strings, which cannot be compared')
         self._shape = first.shape if self._stacked else first.shape[1:]
         self._dtype = first.dtype
-        self._mapped = np.lib.format.open_memmap(
+        mapped = np.lib.format.open_memmap(
             path, mode="w+", dtype=first.dtype, shape=(samples, *self._shape)
         )
-        self._values = np.asarray(self._mapped)
+        _reserve(path)
+        self._values = np.asarray(mapped)
 
     def write(self, value: Array, first: int, wanted: int, fed: int) -> None:
         """Store the first ``wanted`` of ``fed`` samples from index ``first`` on."""
@@ -204,6 +227,12 @@ class _OutputWriter:
         else:
             self._values[first : first + wanted] = value[:wanted]
 
-    def flush(self) -> None:
-        """Bring the file to disk."""
-        self._mapped.flush()
+
+def _reserve(path: Path) -> None:
+    """Take the disk space of a sparse file, so that a full disk is an error here.
+
+    Later, when the mapped pages are written, it would be a fatal signal.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -64,6 +64,14 @@ class ProbeResult:
     missing: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Limit:
+    """How long a request may take, and when that is over on ``time.monotonic``."""
+
+    seconds: float
+    deadline: float
+
+
 def probe(spec: WorkerSpec, *, time_limit_s: float) -> ProbeResult:
     """Start the interpreter once and ask what it has, without importing the framework.
 
@@ -154,8 +162,18 @@ class Worker:
         """
         if self._ended:
             raise self._failure(f"the worker is not running: it {self._ended}", operation)
+        limit = _Limit(time_limit_s, time.monotonic() + time_limit_s)
+        return self._perform(operation, to_json(arguments), limit, on_progress)
+
+    def _perform(
+        self,
+        operation: str,
+        arguments: JSON,
+        limit: _Limit,
+        on_progress: ProgressCallback | None = None,
+    ) -> JSON:
         try:
-            return self._exchange(operation, to_json(arguments), time_limit_s, on_progress)
+            return self._exchange(operation, arguments, limit, on_progress)
         except (EdgeAIError, ProtocolError):
             raise
         except BaseException:
@@ -194,8 +212,8 @@ class Worker:
 
     def _introduce(self, operation: str, time_limit_s: float) -> JSON:
         """Wait for the interpreter's first words, check them, and tell it what to be."""
-        deadline = time.monotonic() + time_limit_s
-        self._greet(deadline, time_limit_s)
+        limit = _Limit(time_limit_s, time.monotonic() + time_limit_s)
+        self._greet(limit)
         framework = self.spec.framework
         arguments: dict[str, JSON] = {
             "implementation": framework.implementation,
@@ -204,14 +222,13 @@ class Worker:
             "locations": locate(framework),
             "path": shared_path(self.spec.interpreter),
         }
-        remaining_s = deadline - time.monotonic()
-        return self.request(operation, time_limit_s=remaining_s, **arguments)
+        return self._perform(operation, arguments, limit)
 
-    def _greet(self, deadline: float, time_limit_s: float) -> None:
+    def _greet(self, limit: _Limit) -> None:
         try:
-            hello = self._launched.channel.receive(deadline)
+            hello = self._launched.channel.receive(limit.deadline)
         except TimeoutError:
-            raise self._timed_out("start", time_limit_s) from None
+            raise self._timed_out("start", limit) from None
         except ChannelClosed:
             how = self._end_crashed()
             lines = self.output_tail().splitlines()
@@ -229,18 +246,17 @@ class Worker:
         self,
         operation: str,
         arguments: JSON,
-        time_limit_s: float,
+        limit: _Limit,
         on_progress: ProgressCallback | None,
     ) -> JSON:
-        deadline = time.monotonic() + time_limit_s
         channel = self._launched.channel
         self._requests += 1
         number = self._requests
         frame = encode(Request(number, operation, arguments))
         try:
-            channel.send(frame, deadline)
+            channel.send(frame, limit.deadline)
             while True:
-                message = channel.receive(deadline)
+                message = channel.receive(limit.deadline)
                 match message:
                     case Progress(id=answered) if answered == number:
                         if on_progress is not None:
@@ -263,12 +279,12 @@ class Worker:
                         self._end("answered out of turn")
                         raise self._failure("answered out of turn", operation)
         except TimeoutError:
-            raise self._timed_out(operation, time_limit_s) from None
+            raise self._timed_out(operation, limit) from None
         except ChannelClosed:
             raise self._failure(self._end_crashed(), operation) from None
 
-    def _timed_out(self, operation: str, time_limit_s: float) -> WorkerFailure:
-        what = f"no answer within {time_limit_s:.3g} s"
+    def _timed_out(self, operation: str, limit: _Limit) -> WorkerFailure:
+        what = f"no answer within {limit.seconds:g} s"
         self._end(f"gave {what} to {operation}")
         return self._failure(f"{what}; it was killed with everything it had started", operation)
 

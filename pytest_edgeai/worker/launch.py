@@ -68,7 +68,7 @@ def worker_environment(
         if name.upper() in _KEPT or name.upper().startswith(_KEPT_PREFIXES)
     }
     folders = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
-    python = {"PYTHONIOENCODING": "utf-8:backslashreplace", "PYTHONDONTWRITEBYTECODE": "1"}
+    python = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
     return {**kept, **folders, **python, **extra}
 
 
@@ -138,7 +138,7 @@ def launch(spec: WorkerSpec) -> Launched:
     Raises:
         UserError: there is no such interpreter, or it cannot be executed.
     """
-    scratch = Path(tempfile.mkdtemp(prefix="pytest-edgeai-worker-"))
+    scratch = Path(tempfile.mkdtemp(prefix=f"pytest-edgeai-worker-{os.getpid()}-"))
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(shutil.rmtree, scratch, ignore_errors=True)
         pipes = [_pipe(on_failure) for _ in range(4)]

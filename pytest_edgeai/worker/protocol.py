@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 JSON: TypeAlias = Any
@@ -117,7 +117,7 @@ def frame(value: JSON) -> bytes:
 
 def encode(message: Message) -> bytes:
     """Return ``message`` as one frame; raises :class:`ProtocolError` as :func:`frame` does."""
-    return frame({"type": _NAMES[type(message)], **asdict(message)})
+    return frame({"type": _NAMES[type(message)], **vars(message)})
 
 
 def decode(body: bytes) -> Message:

@@ -180,6 +180,7 @@ class Service:
         """
         model = self._model(handle)
         self._calls[handle] = model.bind(_feeds(model, arrays, first, batch))
+        gc.collect()
         return {}
 
     def time_calls(self, handle: str, calls: int) -> JSON:
@@ -256,7 +257,7 @@ class Service:
         meter.reset()
         before = meter.read()
         model = self._framework.load(Path(path), options)
-        samples_of.check_inputs(feeds, model.inputs)
+        samples_of.check_inputs(opened, model.inputs, batch)
         call = model.bind(feeds)
         for _ in range(calls):
             call()
@@ -321,13 +322,13 @@ def _calibration(
     if described is None:
         return None
     opened = samples_of.open_arrays(described["arrays"])
-    samples_of.check_inputs(opened, inputs)
+    samples_of.check_inputs(opened, inputs, described["batch"])
     return samples_of.ArrayCalibration(opened, described["batch"])
 
 
 def _feeds(model: LoadedModel, arrays: Mapping[str, str], first: int, batch: int | None) -> Feeds:
     opened = samples_of.open_arrays(arrays)
-    samples_of.check_inputs(opened, model.inputs)
+    samples_of.check_inputs(opened, model.inputs, batch)
     return samples_of.take(opened, first, batch)
 
 

@@ -126,13 +126,18 @@ def convolution(tmp_path: Path) -> MakeModel:
     from onnx import helper, numpy_helper
 
     def make(
-        batch: int | str = "N", opset: int = 17, *, external: bool = False, dtype: str = "float32"
+        batch: int | str = "N",
+        opset: int = 17,
+        *,
+        external: bool = False,
+        dtype: str = "float32",
+        bias_shape: tuple[int, ...] = (10,),
     ) -> ModelFiles:
         rng = np.random.default_rng(5)
         images = rng.normal(size=(SAMPLES, 3, 8, 8)).astype(dtype)
         kernels = rng.normal(size=(8, 3, 3, 3)).astype(dtype)
         dense = (rng.normal(size=(8 * 6 * 6, 10)) / 10).astype(dtype)
-        bias = rng.normal(size=10).astype(dtype)
+        bias = rng.normal(size=bias_shape).astype(dtype)
         element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         graph = helper.make_graph(
             [

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import threading
 import venv
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from pytest_edgeai.errors import (
     WorkerFailure,
 )
 from pytest_edgeai.records import Recipe, RuntimeOptions, TensorSpec
+from pytest_edgeai.worker.channel import ThreadedChannel
 from pytest_edgeai.worker.host import MEMORY_ENVIRONMENT, Worker, WorkerSpec, probe
 
 RUNTIME = RuntimeOptions()
@@ -160,6 +162,23 @@ def test_two_workers_live_at_once(make_spec: MakeSpec) -> None:
         load(second, "healthy")
 
 
+def test_worker_over_threads(
+    make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, is_running: Callable[[int], bool]
+) -> None:
+    """The channel of Windows, over the pipes of this platform."""
+    monkeypatch.setattr("pytest_edgeai.worker.launch.open_channel", ThreadedChannel)
+    threads = threading.active_count()
+    with Worker.start(make_spec(), time_limit_s=30) as worker:
+        for behavior in ("healthy", "garbage", "flood", "healthy"):
+            assert load(worker, behavior)["outputs"][0]["name"] == "y"
+        with pytest.raises(WorkerFailure, match="ValueError: the framework says"):
+            load(worker, "exception")
+        with pytest.raises(WorkerFailure, match=r"no answer within 0\.3 s"):
+            load(worker, "hang", time_limit_s=0.3)
+    assert not is_running(worker.pid)
+    assert threading.active_count() == threads
+
+
 # -- how it fails
 
 
@@ -269,7 +288,7 @@ def test_crash_while_importing(make_spec: MakeSpec) -> None:
 
 
 def test_hang_while_importing(make_spec: MakeSpec) -> None:
-    with pytest.raises(WorkerFailure, match="no answer within"):
+    with pytest.raises(WorkerFailure, match=r"no answer within 2 s"):
         Worker.start(make_spec("HangsOnImport"), time_limit_s=2)
 
 
@@ -498,7 +517,11 @@ def test_nothing_outlives_the_parent(
     package = Path(__file__).parents[2]
     code = PARENT.format(path=[str(package), str(Path(__file__).parent)], then=then)
     ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     pids = [int(word) for word in ran.stdout.split()]
     assert len(pids) == (4 if "thread" in then else 2), ran.stderr

@@ -5,6 +5,7 @@ The steps follow https://onnxruntime.ai/docs/performance/model-optimizations/qua
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -326,11 +327,14 @@ def _preprocess(source: Path, target: Path, folder: Path, report: Report) -> Non
 
 def _preprocess_once(source: Path, target: Path, report: Report) -> None:
     failures: list[Exception] = []
-    attempts: tuple[tuple[str, dict[str, bool]], ...] = (
+    attempts: list[tuple[str, dict[str, bool]]] = [
         ("", {}),
         ("without symbolic shape inference", {"skip_symbolic_shape": True}),
         ("without shape inference", {"skip_symbolic_shape": True, "skip_onnx_shape": True}),
-    )
+    ]
+    if importlib.util.find_spec("sympy") is None:
+        failures.append(ImportError("sympy is not installed"))
+        del attempts[0]
     for how, skipped in attempts:
         try:
             quant_pre_process(

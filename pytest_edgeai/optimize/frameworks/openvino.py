@@ -153,7 +153,10 @@ class OpenVINOModel:
             if kind in _NO_OPERATORS or "runtimePrecision" not in facts:
                 continue
             element = facts["runtimePrecision"].astype(str)
-            if kind in _COMPUTING and element in ("u8", "i8", "u4", "i4"):
+            products = _integer_products(operator) if kind == "Subgraph" else 0
+            if products:
+                counts["int8"] += products
+            elif kind in _COMPUTING and element in ("u8", "i8", "u4", "i4"):
                 counts[f"int{element[1:]}"] += 1
             else:
                 counts[_DTYPES.get(element, element)] += 1
@@ -170,6 +173,19 @@ class OpenVINOModel:
             # Not shared: a tensor that shares an array's memory does not keep the array alive.
             array = np.array(feeds[spec.name], order="C")
             request.set_input_tensor(index, openvino.Tensor(array, shared_memory=False))
+
+
+def _integer_products(subgraph: Any) -> int:
+    """Return how many 8-bit weights a fused layer takes; each belongs to one product inside it.
+
+    The runtime gives such a layer the precision of its outputs, whatever it computes in.
+    """
+    sources = [port.get_source_output() for port in subgraph.inputs()]
+    return sum(
+        source.get_node().get_rt_info()["layerType"].astype(str) == "Const"
+        and source.get_element_type() in (openvino.Type.i8, openvino.Type.u8)
+        for source in sources
+    )
 
 
 def read_model(core: openvino.Core, path: Path) -> openvino.Model:
@@ -192,7 +208,8 @@ def load_error(error: Exception, where: str) -> ModelError:
     missing = re.search(r"No conversion rule found for operations: (.*)$", text)
     if missing:
         return ModelError(
-            f"openvino {openvino.__version__} does not know the operators {missing.group(1)}",
+            f"openvino {openvino.__version__.partition('-')[0]} does not know the operators "
+            f"{missing.group(1)}",
             where=where,
         )
     if "Unable to read the model" in text:

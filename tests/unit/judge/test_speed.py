@@ -174,6 +174,13 @@ def test_too_few_rounds_never_decide(make_timings: Any) -> None:
     assert verdict.outcome == "inconclusive"
     assert "at least 30 rounds are needed" in verdict.reason
     assert not speed_decided(timings, TWICE)
+    # CPU time alone would have decided after 9 of the rounds.
+    assert judge_speed(timings, TWICE, budget_spent=True, mode="cpu-led").outcome == "inconclusive"
+    assert not speed_decided(timings, TWICE, mode="cpu-led")
+    a, b = lognormal(1, 30, 9.0)
+    enough = make_timings(a, b, a, b)
+    assert judge_speed(enough, TWICE, budget_spent=True, mode="cpu-led").outcome == "pass"
+    assert speed_decided(enough, TWICE, mode="cpu-led")
     empty = judge_speed(make_timings([], [], [], []), TWICE, budget_spent=True)
     assert (empty.outcome, empty.observed, empty.interval) == ("inconclusive", None, None)
 

@@ -1,0 +1,51 @@
+"""Small real projects for pytest to run on, and a watch over what runs leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from edge_runs import Place, Run, running_workers
+from models import Project, linear_classifier
+
+
+@pytest.fixture(scope="session")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A classifier of a few kilobytes with its data; made once."""
+    return linear_classifier(tmp_path_factory.mktemp("linear"))
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """Give every run its own place for temporary files; nothing may be left there or running."""
+    place = tmp_path_factory.mktemp("temporary")
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(place))
+    for name in ("CI", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "PYTEST_EDGEAI_TARGET"):
+        monkeypatch.delenv(name, raising=False)
+    yield place
+    left = [path.name for path in place.glob("pytest-edgeai-*") if path.is_dir()]
+    assert left == [], f"temporary directories were left: {left}"
+    assert running_workers(place) == [], "worker processes were left"
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Artifacts that tests share, so that each is made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def place(pytester: pytest.Pytester, linear: Project, shared_cache: Path) -> Place:
+    """An empty project; write its manifest with :meth:`Place.write`."""
+    return Place(pytester, linear, shared_cache)
+
+
+@pytest.fixture
+def quick(place: Place) -> Callable[..., Run]:
+    """Run pytest in a project with one small model and limits that it keeps."""
+    place.write()
+    return place.run
