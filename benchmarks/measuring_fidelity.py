@@ -2,11 +2,12 @@
 
     python -m benchmarks.measuring_fidelity --model digits --model cnn-112 --model cnn-192
 
-Taken in turns: the candidate's median latency by OpenVINO's own ``benchmark_app`` (synchronous, 1 thread, 1 stream, no pinning, float32 hint, inputs set once, the same sample), the
-baseline's by a bare loop of ONNX Runtime in a process of its own and, before and after each, both as
-this package measures and reports them: in rounds, by two worker processes. The target is a ratio of
-medians within 3%, judged at the median over the repetitions. ``cold`` is the first call of a turn, which is not
-judged, against the judged one: what single calls in turns would have shown.
+Taken in turns: the candidate's median latency by OpenVINO's own ``benchmark_app`` (synchronous, 1
+thread, 1 stream, no pinning, float32 hint, inputs set once, the same sample), the baseline's by a
+bare loop of ONNX Runtime in a process of its own and, before and after each, both as this package
+measures and reports them: in rounds, by two worker processes. The target is a ratio of medians
+within 3%, judged at the median over the repetitions. ``cold`` is the first call of a turn, which is
+not judged, against the judged one: what single calls in turns would have shown.
 
 The machine should be quiet: the two sides of a ratio are some seconds apart.
 """
@@ -78,7 +79,12 @@ def bare_loop_ns(subject: Subject, calls: int) -> float:
 
 @dataclass(frozen=True)
 class Ours:
-    """The latencies that a report shows, in ns by side, and the candidate's first call in a turn."""
+    """What a report shows of rounds in turns.
+
+    Attributes:
+        p50_ns: median latency of ``baseline`` and ``candidate``.
+        cold_ratio: median of the candidate's first call in a turn against the judged call.
+    """
 
     p50_ns: dict[str, float]
     cold_ratio: float

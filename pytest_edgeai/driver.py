@@ -249,11 +249,13 @@ class Driver:
             for entry in getattr(report, "edge_verdicts", ()):
                 self.ledger.add(entry)
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Take over what a worker process of pytest-xdist noted."""
         for note in getattr(node, "workeroutput", {}).get("edge_notes", ()):
             self.progress.note(note)
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Let the worker processes of pytest-xdist share this session's evidence."""
         node.workerinput["edge_run_id"] = self.session.run_id

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pytest_edgeai.assess.model import read_structure
 from pytest_edgeai.errors import EdgeAIError, MeasurementError
 from pytest_edgeai.judge.timings import is_contended
-from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, measure_memory
+from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, close_all, measure_memory
 from pytest_edgeai.measure.latency import Rounds, interleave, paired, run_round, summarize, warm_up
 from pytest_edgeai.measure.quality import (
     encode_labels,
@@ -352,8 +352,7 @@ def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
             rounds = _stage_rounds(bench, candidate, loaded)
             memory_bytes = int(_memory_of(bench, candidate, own[0].runnable)["model_bytes"])
         finally:
-            for side in own:
-                side.close()
+            close_all(own)
     sizes = (
         _baseline_size(bench, candidate),
         converted.size_bytes,

@@ -14,11 +14,15 @@ import pytest
 from pytest_edgeai import hookspecs
 from pytest_edgeai.settings import ENVIRONMENT_PREFIX, OPTIONS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 MARKERS = (
     "edge_target(*names): run this test only for these edge targets",
     "edge_framework(*names): run this test only for candidates of these frameworks",
     "edge_model(name): run this test only for this model of the manifest",
-    "edge_gate(name, **limit): this test is a gate; at_least, more_than or at_most sets its threshold",
+    "edge_gate(name, **limit): this test is a gate; at_least, more_than or at_most sets its limit",
 )
 
 
@@ -63,10 +67,27 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_edgeai.driver import activate
 
         activate(config)
-    else:
-        from pytest_edgeai.fixtures import idle
 
-        config.pluginmanager.register(idle, "edgeai-idle-fixtures")
+
+def _skip() -> NoReturn:
+    pytest.skip("needs an edge target: pytest --edge-target=NAME")
+
+
+def _idle(name: str) -> object:
+    return pytest.fixture(scope="session", name=name)(_skip)
+
+
+# Without a target each fixture skips its test and says what switches it on. They are here because
+# every run of pytest pays for a further module, and for every name that a plugin has: pluggy and
+# pytest look at each. With a target the modules of pytest_edgeai.fixtures, which are registered later,
+# take their place.
+edge_host = _idle("edge_host")
+edge_model = _idle("edge_model")
+edge_baseline = _idle("edge_baseline")
+edge_candidate = _idle("edge_candidate")
+edge_compare = _idle("edge_compare")
+edge_onnxruntime = _idle("edge_onnxruntime")
+edge_openvino = _idle("edge_openvino")
 
 
 def _target_in_manifest(config: pytest.Config) -> bool:

@@ -1,4 +1,4 @@
-"""Make one model of the manifest ready to be run: hash it, read its data, check that all of it fits."""
+"""Make one model of the manifest ready to be run: hash it, read its data, check all of it."""
 
 from __future__ import annotations
 

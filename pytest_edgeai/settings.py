@@ -1,7 +1,8 @@
 """Every setting with its value and its origin: command line > environment > manifest > default.
 
-This module is imported in every pytest run, also where the plugin stays idle, so it imports nothing.
-A marker stands above the command line; markers only set thresholds, see :mod:`pytest_edgeai.thresholds`.
+This module is imported in every pytest run, also where the plugin stays idle, so it imports
+nothing. A marker stands above the command line; markers only set thresholds, see
+:mod:`pytest_edgeai.thresholds`.
 """
 
 from __future__ import annotations

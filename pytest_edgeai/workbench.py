@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from pytest_edgeai.errors import EdgeAIError, FrameworkMissing, UserError, Worke
 from pytest_edgeai.evidence import EvidenceStore
 from pytest_edgeai.leftovers import Scratch
 from pytest_edgeai.manifest import ModelSpec
-from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
+from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
 from pytest_edgeai.measure.dataset import import_reference
 from pytest_edgeai.measure.exclusive import exclusive
 from pytest_edgeai.optimize.cache import ArtifactCache, artifact_key
@@ -62,8 +64,7 @@ class Workbench:
 
     def close(self) -> None:
         """End every worker and remove the scratch files."""
-        for loaded in self._loaded.values():
-            loaded.close()
+        close_all(self._loaded.values())
         self._loaded.clear()
         self._scratch.close()
 
@@ -279,6 +280,8 @@ class Workbench:
         The only model of a session is also loaded in its baseline's runtime, so that a file which that
         runtime refuses is reported before anything else runs.
         """
+        # Importing what judges takes as long as starting a worker, and neither needs the other.
+        threading.Thread(target=importlib.import_module, args=("scipy.special",)).start()
         problems: dict[str, UserError] = {}
         for name in names:
             try:

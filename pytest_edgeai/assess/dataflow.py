@@ -106,6 +106,8 @@ def _architecture(dataflow: Dataflow, graph: _Graph, by_kind: Counter[str]) -> A
         by_kind["recurrent"],
         by_kind["dense"],
     )
+    if operators & roles.EXPERTS:
+        return "mixture-of-experts"
     if graph.has_attention(operators) and dense >= max(convolution, recurrent):
         return "transformer"
     if operators & roles.RECURRENT and recurrent >= convolution:

@@ -8,9 +8,21 @@ import socket
 from pathlib import Path
 
 from pytest_edgeai.assess import host_linux
+from pytest_edgeai.assess.accelerators import NVIDIA_SMI, find_accelerators
+from pytest_edgeai.assess.accelerators_other import (
+    read_darwin_accelerators,
+    read_windows_accelerators,
+)
+from pytest_edgeai.assess.command import output_of
 from pytest_edgeai.assess.host_linux import parse_cgroup, parse_cpuinfo
 from pytest_edgeai.assess.host_other import SystemFacts, read_darwin, read_windows
-from pytest_edgeai.records import HostFacts
+from pytest_edgeai.assess.power import (
+    Power,
+    read_darwin_power,
+    read_linux_power,
+    read_windows_power,
+)
+from pytest_edgeai.records import Accelerator, HostFacts
 
 __all__ = ["parse_cgroup", "parse_cpuinfo", "read_host", "read_linux"]
 
@@ -24,7 +36,11 @@ def read_host() -> HostFacts:
     release = f"{system} {platform.release()}".strip()
     if system == "Linux":
         return read_linux(
-            Path("/"), affinity=_affinity(), hostname=socket.gethostname(), system=release
+            Path("/"),
+            affinity=_affinity(),
+            hostname=socket.gethostname(),
+            system=release,
+            nvidia_smi=output_of(NVIDIA_SMI),
         )
     facts = SystemFacts("", "", None, (), "", None, "")
     try:
@@ -35,6 +51,15 @@ def read_host() -> HostFacts:
     except (OSError, AttributeError):
         # Facts that the system does not give stay unknown; the record says so by being empty.
         facts = SystemFacts("", "", None, (), "", None, "")
+    accelerators: tuple[Accelerator, ...] = ()
+    power = Power()
+    try:
+        if system == "Darwin":
+            accelerators, power = read_darwin_accelerators(facts.cpu_model), read_darwin_power()
+        elif system == "Windows":
+            accelerators, power = read_windows_accelerators(), read_windows_power()
+    except (OSError, AttributeError):
+        accelerators, power = (), Power()
     cores = facts.cores or _affinity()
     sources = {
         "hostname": "gethostname",
@@ -49,6 +74,7 @@ def read_host() -> HostFacts:
             if getattr(facts, name)
         }
     )
+    sources.update(_sources(accelerators, power))
     return HostFacts(
         hostname=socket.gethostname(),
         system=release,
@@ -60,6 +86,9 @@ def read_host() -> HostFacts:
         simd=facts.simd,
         virtualization=facts.virtualization,
         sources=sources,
+        accelerators=accelerators,
+        power_source=power.source,
+        battery_percent=power.battery_percent,
     )
 
 
@@ -70,15 +99,17 @@ def read_linux(
     hostname: str,
     system: str,
     architecture: str = "",
+    nvidia_smi: str = "",
 ) -> HostFacts:
     """Read the facts of a Linux host from its pseudo-files.
 
     Args:
-        root: the directory that holds ``proc`` and ``sys``; ``/`` for this host.
+        root: the directory that holds ``proc``, ``sys`` and ``dev``; ``/`` for this host.
         affinity: number of cores in the affinity mask of the process.
         hostname: network name.
         system: name and release of the kernel.
         architecture: machine architecture; this machine's by default.
+        nvidia_smi: what ``accelerators.NVIDIA_SMI`` writes, empty where it cannot be run.
     """
     sources = {"hostname": "gethostname", "system": "uname", "architecture": "uname"}
     machine = architecture or platform.machine()
@@ -97,12 +128,21 @@ def read_linux(
     if memory is not None:
         sources["memory_bytes"] = "/proc/meminfo"
     limit, limit_source = _memory_limit(root, groups, mounts)
-    if limit is not None and memory is not None and limit < memory:
-        memory, sources["memory_bytes"] = limit, limit_source
+    if limit is not None and (memory is None or limit < memory):
+        sources["memory_limit_bytes"] = limit_source
+        if memory is not None:
+            memory, sources["memory_bytes"] = limit, limit_source
+    else:
+        limit = None
+    if quota is not None:
+        sources["cpu_limit"] = quota_source
 
     virtualization, virtualization_source = _virtualization(root, cpu.hypervisor, machine, system)
     if virtualization:
         sources["virtualization"] = virtualization_source
+    accelerators = find_accelerators(root, nvidia_smi)
+    power = read_linux_power(root)
+    sources.update(_sources(accelerators, power))
     return HostFacts(
         hostname=hostname,
         system=system,
@@ -114,7 +154,24 @@ def read_linux(
         simd=cpu.simd,
         virtualization=virtualization,
         sources=sources,
+        accelerators=accelerators,
+        power_source=power.source,
+        battery_percent=power.battery_percent,
+        cpu_limit=quota,
+        memory_limit_bytes=limit,
     )
+
+
+def _sources(accelerators: tuple[Accelerator, ...], power: Power) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if accelerators:
+        interfaces = dict.fromkeys(accelerator.source for accelerator in accelerators)
+        found["accelerators"] = ", ".join(interfaces)
+    if power.source:
+        found["power_source"] = power.interface
+    if power.battery_percent is not None:
+        found["battery_percent"] = power.interface
+    return found
 
 
 def _cpu_quota(

@@ -17,6 +17,7 @@ from pathlib import Path
 from pytest_edgeai.assess.dataflow import analyze
 from pytest_edgeai.assess.onnx_graph import GraphParser, RawGraph, RawNode, Span
 from pytest_edgeai.assess.onnx_tensor import ExternalData, TensorHeader
+from pytest_edgeai.assess.onnx_workload import onnx_workload
 from pytest_edgeai.assess.protobuf import (
     FIXED32,
     LENGTH,
@@ -194,6 +195,7 @@ class _ModelReader:
             weight_elements=analysis.weight_elements,
             quantized_operators=analysis.quantized_operators,
             architecture=analysis.architecture,
+            workload=onnx_workload(graph, self._reader, opset),
         )
 
     def _default_opset(self, start: int, end: int) -> int:

@@ -20,6 +20,7 @@ _GRAPH_NODE = tag(1, LENGTH)
 _GRAPH_INITIALIZER = tag(5, LENGTH)
 _GRAPH_INPUT = tag(11, LENGTH)
 _GRAPH_OUTPUT = tag(12, LENGTH)
+_GRAPH_VALUE_INFO = tag(13, LENGTH)
 _GRAPH_SPARSE_INITIALIZER = tag(15, LENGTH)
 # NodeProto
 _NODE_INPUT = tag(1, LENGTH)
@@ -63,6 +64,7 @@ class RawGraph:
     tensors: list[TensorHeader] = field(default_factory=list)
     inputs: list[TensorSpec] = field(default_factory=list)
     outputs: list[TensorSpec] = field(default_factory=list)
+    values: list[TensorSpec] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -106,6 +108,8 @@ class GraphParser:
                     found.inputs.append(self._value_info(a, b))
                 elif key == _GRAPH_OUTPUT:
                     found.outputs.append(self._value_info(a, b))
+                elif key == _GRAPH_VALUE_INFO:
+                    found.values.append(self._value_info(a, b))
                 elif key == _GRAPH_SPARSE_INITIALIZER:
                     found.tensors.extend(self.sparse_tensor(a, b))
         return found

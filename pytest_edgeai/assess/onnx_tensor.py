@@ -86,6 +86,7 @@ class TensorHeader:
         raw_bytes: length of ``raw_data``; ``None`` without it.
         typed: whether it holds elements in one of the typed fields.
         external: the entries of ``external_data`` where the data lie in another file.
+        end: the byte after its message; 0 where it is not known.
     """
 
     name: str
@@ -96,6 +97,7 @@ class TensorHeader:
     raw_bytes: int | None
     typed: bool
     external: tuple[tuple[str, str], ...] | None
+    end: int = 0
 
 
 def dtype_name(data_type: int) -> str:
@@ -165,6 +167,7 @@ def read_tensor(reader: Reader, start: int, end: int, where: str) -> TensorHeade
         raw_bytes=raw_bytes,
         typed=typed,
         external=tuple(external) if is_external else None,
+        end=end,
     )
 
 

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from pytest_edgeai.assess.dataflow import analyze
+from pytest_edgeai.assess.openvino_workload import openvino_workload
 from pytest_edgeai.assess.structure import Constant, Dataflow, ModelStructure, Node, stored_bytes
 from pytest_edgeai.errors import ModelError
 from pytest_edgeai.records import TensorSpec
@@ -162,10 +163,20 @@ class _IRReader:
         self._bin_bytes: int | None = None
         self._dataflow = Dataflow()
         self._operators: Counter[str] = Counter()
+        self._stored: dict[str, tuple[object, int]] = {}
 
     def read(self, root: Element) -> ModelStructure:
         layers = root.findall("layers/layer")
         self._add_graph(root)
+        # Ids of layers are unique in one graph; bodies of loops count theirs from zero again.
+        self._stored = {
+            layer.get("id", ""): (
+                (data.get("offset"), data.get("size")),
+                int(data.get("size", "0")),
+            )
+            for layer in layers
+            if layer.get("type") == "Const" and (data := layer.find("data")) is not None
+        }
         inputs = tuple(self._input(layer) for layer in layers if layer.get("type") == "Parameter")
         outputs = self._outputs(root, layers)
         if not outputs:
@@ -185,6 +196,7 @@ class _IRReader:
             weight_elements=analysis.weight_elements,
             quantized_operators=analysis.quantized_operators,
             architecture=analysis.architecture,
+            workload=openvino_workload(root, self._stored, _port_dtype),
         )
 
     def _add_graph(self, graph: Element) -> None:
@@ -298,8 +310,7 @@ class _IRReader:
     def _output(self, name: str, port: Element | None) -> TensorSpec:
         if port is None:
             raise self._error(f'output "{name}" is connected to nothing')
-        precision = port.get("precision", "").lower()
-        dtype = DTYPES.get(_PRECISIONS.get(precision, precision), f"openvino_{precision[:20]}")
+        dtype = _port_dtype(port.get("precision", "").lower())
         parts = [(dim.text or "").strip() for dim in port.findall("dim")]
         # A scalar's port and one of unknown rank look the same, so neither states a shape.
         return _spec(name, dtype, parts or [_DYNAMIC_RANK])
@@ -315,6 +326,10 @@ class _IRReader:
 
     def _error(self, what: str) -> ModelError:
         return ModelError(what, where=str(self._path), advice=_DAMAGED)
+
+
+def _port_dtype(precision: str) -> str:
+    return DTYPES.get(_PRECISIONS.get(precision, precision), f"openvino_{precision[:20]}")
 
 
 def _spec(name: str, dtype: str, parts: list[str]) -> TensorSpec:

@@ -75,6 +75,8 @@ DENSE: frozenset[str] = PRODUCTS | {
     "QMoE",
     "FullyConnected",
 }
+# Layers that route each token to some of their experts.
+EXPERTS: frozenset[str] = frozenset({"MoE", "QMoE", "MOE"})
 RECURRENT: frozenset[str] = frozenset(
     {
         "LSTM",

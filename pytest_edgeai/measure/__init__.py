@@ -1,1 +1,1 @@
-"""Take measurements: evaluation data, latency, memory and quality; nothing here decides anything."""
+"""Take measurements: evaluation data, latency, memory and quality; nothing here decides."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,15 @@ class LoadedRunnable:
         return self._worker.request(
             operation, time_limit_s=self._time_limit_s, on_progress=on_progress, **arguments
         )
+
+
+def close_all(models: Iterable[LoadedRunnable]) -> None:
+    """End several workers at once: each takes a tenth of a second to release its model."""
+    models = list(models)
+    if not models:
+        return
+    with ThreadPoolExecutor(len(models)) as pool:
+        list(pool.map(LoadedRunnable.close, models))
 
 
 def measure_memory(

@@ -1,9 +1,11 @@
-"""Evaluation and calibration data: read without unpickling, matched to the model, staged for workers."""
+"""Evaluation and calibration data: read without unpickling, matched to a model, staged on disk."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
+import os
 import sys
 import zipfile
 import zlib
@@ -52,7 +54,7 @@ class Batching:
     """How samples become calls.
 
     Attributes:
-        batch: samples per call; ``None`` where the model has no batch axis and takes one sample bare.
+        batch: samples per call; ``None`` where the model has no batch axis and takes a bare sample.
         fixed: whether the model itself prescribes the batch.
     """
 
@@ -112,16 +114,17 @@ def npz_headers(source: DataSource) -> dict[str, tuple[tuple[int, ...], np.dtype
                         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
                     else:
                         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+                name = entry.filename.removesuffix(".npy")
                 if dtype.hasobject:
                     raise ModelError(
-                        f'array "{entry.filename.removesuffix(".npy")}" of "{path.name}" holds pickled objects',
+                        f'array "{name}" of "{path.name}" holds pickled objects',
                         where=source.where,
                         allowed="numbers, booleans and fixed-width strings",
                         advice="Pickles run code when they are read, so they are refused",
                     )
                 if entry.file_size < int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
                     raise ModelError(f'"{path.name}" is cut short', where=source.where)
-                headers[entry.filename.removesuffix(".npy")] = (shape, dtype)
+                headers[name] = (shape, dtype)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
         raise ModelError(
             f'"{path.name}" is not a readable .npz file ({error})',
@@ -324,14 +327,15 @@ def batching(dataset: Dataset, inputs: Iterable[TensorSpec], *, open_batch: int)
 def _misfit(spec: TensorSpec, array: NDArray[Any], where: str) -> ModelError:
     wanted = " x ".join("any" if axis is None else str(axis) for axis in spec.shape)
     return ModelError(
-        f'array "{spec.name}" has shape {array.shape} and the model\'s input is {wanted or "a scalar"}',
+        f'array "{spec.name}" has shape {array.shape} and the model\'s input is '
+        f"{wanted or 'a scalar'}",
         where=where,
         allowed="axis 0 counts the samples, the other axes equal the input's",
     )
 
 
 def check_overlap(evaluation: Dataset, calibration: Dataset) -> None:
-    """Refuse calibration samples that are evaluation samples, compared byte by byte over all inputs.
+    """Refuse calibration samples that are evaluation samples, byte by byte over all inputs.
 
     Raises:
         ModelError: names how many there are and the first of them.
@@ -343,7 +347,8 @@ def check_overlap(evaluation: Dataset, calibration: Dataset) -> None:
     if shared:
         first = f"calibration sample {shared[0][0]} is evaluation sample {shared[0][1]}"
         raise ModelError(
-            f"{len(shared)} of {calibration.samples} calibration samples are evaluation samples too ({first})",
+            f"{len(shared)} of {calibration.samples} calibration samples are evaluation samples "
+            f"too ({first})",
             where=calibration.where,
             allowed="calibration data that shares no sample with the evaluation data",
         )
@@ -374,5 +379,8 @@ def stage_arrays(arrays: Mapping[str, NDArray[Any]], directory: Path) -> dict[st
             np.save(path, np.ascontiguousarray(array), allow_pickle=False)
             paths[name] = str(path)
     except OSError as error:
+        if error.errno is None:
+            # NumPy reports that a disk is full without the system's error number.
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise cannot_write(directory, error) from None
     return paths

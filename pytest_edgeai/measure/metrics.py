@@ -68,7 +68,8 @@ def accuracy(outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> NDArr
     """Return 1.0 where the predicted class is the label and 0.0 elsewhere.
 
     Args:
-        outputs: output name to array; scores of shape ``(samples, classes)``, or labels ``(samples,)``.
+        outputs: output name to array; scores of shape ``(samples, classes)``, or labels of shape
+            ``(samples,)``.
         labels: int or string, shape ``(samples,)``.
 
     Returns:
@@ -80,7 +81,7 @@ def accuracy(outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> NDArr
     name = class_output(outputs, labels)
     answer = outputs[name]
     if answer.ndim == 1:
-        return (np.asarray(answer) == labels).astype(np.float64)
+        return np.asarray(answer == labels, dtype=np.float64)
     check_labels(labels, answer.shape[1])
     broken = np.isnan(answer).any(axis=1)
     right = np.argmax(np.nan_to_num(answer, nan=-np.inf), axis=1) == labels

@@ -21,8 +21,9 @@ def encode_labels(
 ) -> tuple[NDArray[Any], str]:
     """Return labels as a metric takes them, and a note where their order had to be assumed.
 
-    String labels stay strings where an output answers in strings; otherwise they become column numbers,
-    by ``classes`` or, where the columns are as many as the distinct labels, in sorted order.
+    String labels stay strings where an output answers in strings; otherwise they become column
+    numbers, by ``classes`` or, where the columns are as many as the distinct labels, in sorted
+    order.
 
     Raises:
         ModelError: a label that is no class, or an order that cannot be known.
@@ -52,8 +53,10 @@ def _class_order(
     if classes is None:
         if len(present) not in columns:
             raise ModelError(
-                f"labels are strings ({len(present)} distinct) and nothing says which column is which",
-                allowed='classes = ["first column", ...] in the manifest, or an array "classes" in the data',
+                f"labels are strings ({len(present)} distinct) and nothing says which column is "
+                "which",
+                allowed='classes = ["first column", ...] in the manifest, or an array "classes" in '
+                "the data",
             )
         return tuple(present)
     unknown = [label for label in present if label not in classes]
@@ -114,7 +117,8 @@ def paired_quality(
         wrong = wrong | ((values != 0) & (values != 1) if kind == "proportion" else values < 0)
         if wrong.any():
             raise ModelError(
-                f'metric "{name}" gave {values[wrong][0]} for {side} sample {int(np.argmax(wrong))}',
+                f'metric "{name}" gave {values[wrong][0]} for {side} sample '
+                f"{int(np.argmax(wrong))}",
                 allowed="0 or 1" if kind == "proportion" else "a number, 0 or above",
             )
     classes = labels if labels.ndim == 1 and labels.dtype.kind in "iuUT" else None
@@ -130,15 +134,16 @@ def output_sanity(baseline: Outputs, candidate: Outputs, quality: PairedQuality)
     for name, array in candidate.items():
         reference = baseline.get(name)
         if array.dtype.kind == "f":
-            comparable = (
-                reference is not None
-                and reference.shape == array.shape
-                and reference.dtype.kind == "f"
-            )
+            comparable = reference
+            if reference is not None and (reference.shape, reference.dtype.kind) != (
+                array.shape,
+                "f",
+            ):
+                comparable = None
             for test, counts in ((np.isnan, nan), (np.isinf, infinite)):
                 found = test(array)
-                if comparable:
-                    found &= ~test(reference)
+                if comparable is not None:
+                    found &= ~test(comparable)
                 if found.any():
                     counts[name] = int(found.sum())
         if reference is not None and _varies(reference) and not _varies(array):
@@ -211,8 +216,8 @@ def check_label_fit(
         answers_in_text: whether the model answers with strings, so that columns do not matter.
 
     Raises:
-        ModelError: wrong shape, dtype or range, a label that is no class, or an order of the columns
-            that cannot be known.
+        ModelError: wrong shape, dtype or range, a label that is no class, or an order of the
+            columns that cannot be known.
     """
     if not is_text(labels):
         check_labels(labels, columns)

@@ -21,6 +21,22 @@ from pytest_edgeai.records import JSON, Artifact, Recipe, to_json
 STALE_AFTER_S = 7 * 24 * 3600.0
 """A replaced artifact is kept this long, because another process may still be loading it."""
 
+_FIELDS = frozenset(
+    {
+        "directory",
+        "path",
+        "files",
+        "run_id",
+        "framework",
+        "claimed_precision",
+        "sha256",
+        "size_bytes",
+        "seconds",
+        "versions",
+        "log",
+    }
+)
+
 MakeArtifact = Callable[[Path], tuple[Path, tuple[str, ...]]]
 """Fills an empty directory; returns the file to load and the framework's log."""
 
@@ -127,7 +143,9 @@ class ArtifactCache:
             entry: JSON = json.loads((self.directory / f"{key}.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
-        return entry if isinstance(entry, dict) and entry.get("format") == 1 else None
+        if not isinstance(entry, dict) or entry.get("format") != 1 or not entry.keys() >= _FIELDS:
+            return None
+        return entry
 
     def _make(
         self,

@@ -1,4 +1,4 @@
-"""The default recipes, as data: by framework, class of model and whether there is calibration data."""
+"""The default recipes, as data: by framework, class of model and presence of calibration data."""
 
 from __future__ import annotations
 

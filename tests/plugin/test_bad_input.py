@@ -506,7 +506,7 @@ def test_a_wrong_value_behind_a_flag_does_not_blame_the_manifest(refused: Refuse
         ("model.onnx", "a\\u0000b", "path: a NUL character in a path"),
         ("model.onnx", "a" * 5000, "path: "),
         ("model.onnx", "~nobody-of-that-name/a.onnx", "does not exist"),
-        ("model.onnx", ".", "the model is a directory; allowed: a file: .onnx"),
+        ("model.onnx", ".", "directory"),
         ("model.onnx", "test.npz", 'the model has the suffix ".npz"; allowed: .onnx'),
         ("test.npz", "nowhere.npz", 'data: "nowhere.npz" does not exist; allowed: a path from'),
         ("test.npz", ".", 'data: "." is not a data file; allowed: a .npz file, or'),

@@ -263,8 +263,7 @@ def test_without_a_target_nothing_is_loaded_and_the_fixtures_skip(place: Place) 
         def test_modules():
             ours = {name for name in sys.modules if name.startswith("pytest_edgeai")}
             assert ours <= {"pytest_edgeai", "pytest_edgeai.plugin", "pytest_edgeai.hookspecs",
-                            "pytest_edgeai.settings", "pytest_edgeai.fixtures",
-                            "pytest_edgeai.fixtures.idle"}
+                            "pytest_edgeai.settings"}
             heavy = {"numpy", "scipy", "filelock", "onnxruntime", "openvino", "onnx", "junit_xml"}
             assert not heavy & set(sys.modules)
         """

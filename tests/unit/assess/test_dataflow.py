@@ -318,3 +318,20 @@ def test_any_dataflow_with_cycles_and_dangling_values_is_analyzed(data: st.DataO
     found = analyze(flow)
     assert set(found.weight_elements) <= {constant.dtype for constant in flow.constants}
     assert sum(found.quantized_operators.values()) <= len(flow.nodes)
+
+
+def test_routed_experts_make_a_mixture(save: Save) -> None:
+    path = save(
+        [
+            node("MatMul", "x router", "scores"),
+            node("MoE", "x scores up - down", "y", k=2, domain="com.microsoft"),
+        ],
+        [value("x", [4, 8])],
+        [value("y", [4, 8])],
+        [tensor("router", 8, 4), tensor("up", 4, 16, 8), tensor("down", 4, 8, 16)],
+        domains=("com.microsoft",),
+    )
+    facts = read_onnx(path)
+    assert facts.architecture == "mixture-of-experts"
+    assert facts.workload.flops is None
+    assert "com.microsoft.MoE is unknown" in facts.workload.note

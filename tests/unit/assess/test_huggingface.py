@@ -34,12 +34,12 @@ NAMES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(np.u
 NAMES |= {np.dtype(np.int32): "I32", np.dtype(np.uint8): "U8", np.dtype(np.int64): "I64"}
 NAMES |= {np.dtype(np.int8): "I8"}
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, "np.ndarray[Any, Any]"]
 Make = Callable[..., Path]
 
 
 def llama(*, tied: bool = False, dtype: type = np.float32) -> Arrays:
-    found = {"model.embed_tokens.weight": np.zeros((VOCABULARY, HIDDEN), dtype)}
+    found: Arrays = {"model.embed_tokens.weight": np.zeros((VOCABULARY, HIDDEN), dtype)}
     if not tied:
         found["lm_head.weight"] = np.zeros((VOCABULARY, HIDDEN), dtype)
     half = HIDDEN * KV_HEADS // HEADS
@@ -88,7 +88,7 @@ def make(tmp_path: Path) -> Make:
         if not shards:
             save(arrays, home / WEIGHTS)
             return home
-        listed = {}
+        listed: dict[str, str] = {}
         for number in range(shards):
             name = f"model-{number + 1:05}-of-{shards:05}.safetensors"
             part = {key: arrays[key] for key in sorted(arrays)[number::shards]}
@@ -378,7 +378,7 @@ def test_classes_of_models(make: Make, family: str, classes: list[str], architec
 
 def test_headers_agree_with_the_safetensors_package(tmp_path: Path) -> None:
     numpy_api = pytest.importorskip("safetensors.numpy", reason="needs safetensors")
-    arrays = {
+    arrays: Arrays = {
         "a": np.zeros((3, 5), np.float16),
         "b": np.zeros((), np.float64),
         "c": np.zeros((0, 4), np.int64),

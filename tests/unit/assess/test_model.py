@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -93,6 +94,7 @@ def test_reading_facts_imports_no_framework(convolutional: Path) -> None:
         "from pytest_edgeai.assess import model, hardware\n"
         "model.read_model(pathlib.Path(sys.argv[1])); hardware.read_host()\n"
         "wanted = {'onnx', 'onnxruntime', 'openvino', 'nncf', 'torch', 'google', 'scipy'}\n"
+        "wanted |= {'gguf', 'safetensors', 'transformers', 'mlx', 'llama_cpp'}\n"
         "print(sorted(wanted & set(sys.modules)))\n"
     )
     done = subprocess.run(
@@ -103,3 +105,42 @@ def test_reading_facts_imports_no_framework(convolutional: Path) -> None:
         timeout=60,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_directory_is_read_as_a_hugging_face_model(tmp_path: Path) -> None:
+    home = tmp_path / "model.onnx"
+    home.mkdir()
+    with pytest.raises(ModelError, match=r"directory without config\.json; allowed: \.onnx"):
+        read_model(home)
+    (home / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ModelError, match="holds no weights"):
+        read_model(home)
+
+
+def test_dynamic_inputs_and_the_work_stand_in_the_facts(convolutional: Path) -> None:
+    facts = read_model(convolutional)
+    assert facts.dynamic_inputs == ("x",)
+    assert facts.flops_per_inference is not None
+    assert facts.bytes_per_inference is not None
+    intensity = facts.flops_per_inference / facts.bytes_per_inference
+    assert facts.arithmetic_intensity == intensity
+    assert facts.language is None
+
+
+def test_damaged_onnx_never_crashes_the_count_of_work(convolutional: Path, tmp_path: Path) -> None:
+    data = convolutional.read_bytes()
+    path = tmp_path / "damaged.onnx"
+    random = np.random.default_rng(0)
+    read = 0
+    for _ in range(300):
+        changed = bytearray(data)
+        for at in random.integers(0, len(data), 3):
+            changed[at] = random.integers(0, 256)
+        path.write_bytes(changed)
+        try:
+            facts = read_model(path, with_hash=False)
+        except ModelError:
+            continue
+        read += 1
+        assert facts.workload_note
+    assert read > 0

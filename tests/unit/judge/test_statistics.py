@@ -123,6 +123,17 @@ def test_median_interval_uses_binomial_order_statistics() -> None:
     assert median_interval(np.array([2.0]), 0.95) == (2.0, None, None)
 
 
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
+def test_median_interval_is_that_of_scipy(confidence: float) -> None:
+    for n in (1, 5, 8, 30, 101, 900):
+        values = np.random.default_rng(n).normal(size=n)
+        median, low, high = median_interval(values, confidence)
+        test = stats.quantile_test(values, q=median, p=0.5)
+        expected = test.confidence_interval(confidence)
+        np.testing.assert_equal(low, expected.low if np.isfinite(expected.low) else None)
+        np.testing.assert_equal(high, expected.high if np.isfinite(expected.high) else None)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(20, 200))
 def test_bootstrap_interval_contains_the_ratio_and_scales(seed: int, rounds: int) -> None:
