@@ -7,7 +7,7 @@ from pytest_edgeai.comparison import EdgeCompare
 
 @pytest.mark.edge_gate("precision_proof")
 def test_precision_proof(edge_compare: EdgeCompare) -> None:
-    """The stored weights are of the precision that the recipe claims, and run on the claimed device.
+    """The weights are of the precision that the recipe claims, and run on the claimed device.
 
     The files are opened and the runtime is asked; the name proves nothing.
     """

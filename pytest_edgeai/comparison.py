@@ -1,4 +1,4 @@
-"""``edge_compare``: measure and judge one gate of one candidate, and let the verdict decide the test."""
+"""``edge_compare``: judge a gate of a candidate, and let its verdict decide the test."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class EdgeCompare:
             The verdict, which is then a pass.
 
         Raises:
-            pytest.fail.Exception: the verdict is ``fail``, ``error`` or, by default, ``inconclusive``.
-            pytest.skip.Exception: the verdict is ``proxy``, ``not_applicable`` or, where the session
-                says so, ``inconclusive``.
+            pytest.fail.Exception: ``fail``, ``error`` or, by default, ``inconclusive``.
+            pytest.skip.Exception: ``proxy``, ``not_applicable`` or, where the session says so,
+                ``inconclusive``.
             UserError: no such gate, or a limit that it does not have.
         """
         verdict = self.verdict(gate, **limit)
@@ -133,7 +133,7 @@ def describe(verdict: Verdict, *, tail_shown_by: str) -> str:
 
 
 def keep_verdict(item: pytest.Item, candidate: PlannedCandidate, verdict: Verdict) -> None:
-    """Keep a verdict with the test that reached it: for our reports, and as properties for JUnit."""
+    """Keep a verdict with its test: for our reports, and as properties for JUnit."""
     item.stash.setdefault(VERDICTS, []).append(
         {"model": candidate.model.name, "node": candidate.node, "verdict": to_json(verdict)}
     )

@@ -43,7 +43,7 @@ def decide_speedup(bench: Workbench, candidate: PlannedCandidate, threshold: Thr
 def decide_latency_consistency(
     bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
 ) -> Verdict:
-    """The tail of the same interleaved timings, and absolute limits where the manifest sets some."""
+    """The tail of the same interleaved timings, and absolute limits where some are set."""
     limits_ns = {
         quantile: float(limit_ms) * 1e6
         for quantile, key in LATENCY_LIMITS.items()

@@ -1,4 +1,4 @@
-"""Progress on pytest's terminal: plain lines in a log, one line that comes and goes for a person."""
+"""Progress on pytest's terminal: plain lines in a log, a line that comes and goes for a person."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 class TerminalDisplay:
     """Writes through pytest's terminal reporter; silent with ``-q`` and where there is no reporter.
 
-    The line that does not stay lies below the one that pytest is writing, which is thereby left alone;
-    the cursor returns to where pytest expects it.
+    The line that does not stay lies below the one that pytest is writing, which is thereby left
+    alone; the cursor returns to where pytest expects it.
     """
 
     def __init__(self, config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""The plugin with a target: collects the manifest, runs gates, hears verdicts, reports, promotes."""
+"""The plugin with a target: collects the manifest, runs gates, hears verdicts, and reports."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pytest_edgeai.display import TerminalDisplay
 from pytest_edgeai.errors import EdgeAIError, UserError, did_you_mean
 from pytest_edgeai.files import check_writable_directory
 from pytest_edgeai.invocation import is_worker, read_settings, run_id
-from pytest_edgeai.leftovers import RunClaim, sweep_temporary_files
 from pytest_edgeai.ledger import Ledger
+from pytest_edgeai.leftovers import RunClaim, sweep_temporary_files
 from pytest_edgeai.manifest import read_manifest
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.progress import Progress
@@ -120,7 +120,7 @@ class Driver:
         )
 
     def _collect_manifest(self) -> None:
-        """Collect the manifest too where the user named no path that would lead to it or away from it."""
+        """Collect the manifest too where the user named no path that leads to it or elsewhere."""
         config = self.config
         if config.args_source == config.ArgsSource.ARGS or is_worker(config):
             return

@@ -1,4 +1,4 @@
-"""The extension contract: what a plugin or a conftest.py can add, with one hook each and no fork."""
+"""The extension contract: what a plugin or a conftest.py can add, one hook each and no fork."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ def pytest_edgeai_frameworks() -> Sequence[FrameworkDescriptor]:  # type: ignore
     """Add optimization frameworks.
 
     A descriptor holds the import path of a class that implements
-    ``pytest_edgeai.optimize.frameworks.base.Framework``; the class is imported in a worker process of
-    its own and never in the pytest process. A framework of a known name replaces the shipped one::
+    ``pytest_edgeai.optimize.frameworks.base.Framework``; the class is imported in a worker process
+    of its own and never in the pytest process. A framework of a known name replaces the shipped
+    one::
 
         def pytest_edgeai_frameworks():
-            return [FrameworkDescriptor("tvm", "edgeai_tvm:Tvm", "pip install edgeai-tvm", ("apache-tvm",),
-                                        ("onnx",), {"convert": "float32", "int8-static": "int8"})]
+            return [FrameworkDescriptor("tvm", "edgeai_tvm:Tvm", "pip install edgeai-tvm",
+                                        ("apache-tvm",), ("onnx",),
+                                        {"convert": "float32", "int8-static": "int8"})]
     """
 
 
 @pytest.hookspec
 def pytest_edgeai_targets() -> Sequence[TargetDescriptor]:  # type: ignore[empty-body]
-    """Add edge targets, or replace a shipped one by its name::
+    """Add edge targets, or replace a shipped one by its name.
+
+    For example::
 
     def pytest_edgeai_targets():
         return [TargetDescriptor("kiosk", "our kiosk, an Intel N100", ("openvino",),
@@ -46,7 +50,9 @@ def pytest_edgeai_targets() -> Sequence[TargetDescriptor]:  # type: ignore[empty
 
 @pytest.hookspec
 def pytest_edgeai_metrics() -> Sequence[MetricDescriptor]:  # type: ignore[empty-body]
-    """Add quality metrics; each names a callable that returns one score per sample::
+    """Add quality metrics; each names a callable that returns one score per sample.
+
+    For example::
 
     def pytest_edgeai_metrics():
         return [MetricDescriptor("top5", "our_metrics:top5", "proportion")]
@@ -55,11 +61,14 @@ def pytest_edgeai_metrics() -> Sequence[MetricDescriptor]:  # type: ignore[empty
 
 @pytest.hookspec
 def pytest_edgeai_gates() -> Sequence[GateDescriptor]:  # type: ignore[empty-body]
-    """Add gates; each names its test function and the function that decides it::
+    """Add gates; each names its test function and the function that decides it.
+
+    For example::
 
     def pytest_edgeai_gates():
-        return [GateDescriptor("cold_start", "our_gates:test_cold_start", "our_gates:decide_cold_start",
-                               "at_most", 2e9, "ns", "the first answer comes within two seconds")]
+        return [GateDescriptor("cold_start", "our_gates:test_cold_start",
+                               "our_gates:decide_cold_start", "at_most", 2e9, "ns",
+                               "the first answer comes within two seconds")]
     """
 
 
@@ -79,7 +88,9 @@ def pytest_edgeai_recipes(
 
 @pytest.hookspec
 def pytest_edgeai_verdict(model: str, candidate: str, target: str, verdict: Verdict) -> None:
-    """See every verdict as soon as it is reached, in the process that reached it::
+    """See every verdict as soon as it is reached, in the process that reached it.
+
+    For example::
 
     def pytest_edgeai_verdict(model, candidate, target, verdict):
         print(model, candidate, verdict.gate, verdict.outcome)
@@ -88,7 +99,9 @@ def pytest_edgeai_verdict(model: str, candidate: str, target: str, verdict: Verd
 
 @pytest.hookspec
 def pytest_edgeai_promote(model: str, candidate: CandidateReport, bundle: Path) -> None:
-    """Act on a promotion, after the bundle lies complete in its place::
+    """Act on a promotion, after the bundle lies complete in its place.
+
+    For example::
 
     def pytest_edgeai_promote(model, candidate, bundle):
         shutil.copytree(bundle, "/srv/models" / bundle.name)

@@ -1,4 +1,4 @@
-"""The verdicts of a session, as the controlling process hears of them, and the report made of them."""
+"""The verdicts of a session, as the controlling process hears of them, and the report of them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def stage_from_json(raw: Mapping[str, Any]) -> Stage:
 
 
 def artifact_from_json(raw: Mapping[str, Any] | None) -> Artifact | None:
-    """Return the record that :func:`~pytest_edgeai.records.to_json` was given; ``None`` for none."""
+    """Return the record that :func:`~pytest_edgeai.records.to_json` was given, or ``None``."""
     if raw is None:
         return None
     paths = {"path": Path(raw["path"]), "files": tuple(Path(file) for file in raw["files"])}

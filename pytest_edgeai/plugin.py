@@ -79,8 +79,8 @@ def _idle(name: str) -> object:
 
 # Without a target each fixture skips its test and says what switches it on. They are here because
 # every run of pytest pays for a further module, and for every name that a plugin has: pluggy and
-# pytest look at each. With a target the modules of pytest_edgeai.fixtures, which are registered later,
-# take their place.
+# pytest look at each. With a target the modules of pytest_edgeai.fixtures, which are registered
+# later, take their place.
 edge_host = _idle("edge_host")
 edge_model = _idle("edge_model")
 edge_baseline = _idle("edge_baseline")

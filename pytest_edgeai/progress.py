@@ -46,8 +46,8 @@ class Silent:
 class Progress:
     """Shows each step once, and again every ten seconds while it goes on.
 
-    A step is told by its words: numbers in it (``calibrating, 3 of 200``) say how far it is and make
-    no other step. On a display with a status line, that line follows every change instead.
+    A step is told by its words: numbers in it (``calibrating, 3 of 200``) say how far it is and
+    make no other step. On a display with a status line, that line follows every change instead.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ class Publisher:
         """Return the lines of pytest's header."""
         session = self._session
         lines = [
-            f"edgeai: {__version__}, target {', '.join(target.name for target in session.targets)}, "
+            f"edgeai: {__version__}, target {', '.join(t.name for t in session.targets)}, "
             f"manifest {session.manifest.path}"
         ]
         lines += [
@@ -81,6 +81,8 @@ class Publisher:
     def print_plan(self) -> None:
         """Print the assessment, the decision path and the recipes."""
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:
+            return
         host = self._session.host
         reporter.section("edge plan", sep="=")
         reporter.write_line(
@@ -138,7 +140,7 @@ class Publisher:
         )
         for path, render in renderings:
             if path is not None:
-                self._attempt(lambda path=path, render=render: write_atomically(path, render()))  # type: ignore[misc]
+                self._attempt(lambda path=path, render=render: write_atomically(path, render()))
         if settings.markdown is not None or os.environ.get("GITHUB_STEP_SUMMARY"):
             self._attempt(
                 lambda: write_markdown(render_markdown(report), settings.markdown, os.environ)

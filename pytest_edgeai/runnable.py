@@ -57,7 +57,7 @@ class RunnableModel:
         """Run samples and return output name to array.
 
         Args:
-            feeds: input name to array; axis 0 counts the samples, dtype and other axes are the input's.
+            feeds: input name to array; axis 0 counts the samples, the rest is as the input's.
 
         Raises:
             ModelError: an input is missing, unknown or does not fit.
@@ -91,7 +91,7 @@ class RunnableModel:
     def latency(self, calls: int = 50) -> LatencySummary:
         """Time a plain loop over the first evaluation samples, after warm-up.
 
-        A single model's latency on a shared machine says little; compare models with ``edge_compare``.
+        One model's latency on a shared machine says little; compare models with ``edge_compare``.
         """
         with self._bench.heavy(self.name):
             return self._load().latency(calls)

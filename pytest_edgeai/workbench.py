@@ -35,8 +35,8 @@ _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+")
 class Workbench:
     """Makes and measures candidates for one process, each step once.
 
-    Results lie in the session's evidence directory, so that processes of one session share them. A step
-    that failed is not tried again: its error answers every gate that needs it.
+    Results lie in the session's evidence directory, so that processes of one session share them. A
+    step that failed is not tried again: its error answers every gate that needs it.
     """
 
     def __init__(
@@ -277,8 +277,8 @@ class Workbench:
     def preflight(self, names: list[str]) -> dict[str, UserError]:
         """Check the models that are about to be gated; return what cannot be used.
 
-        The only model of a session is also loaded in its baseline's runtime, so that a file which that
-        runtime refuses is reported before anything else runs.
+        The only model of a session is also loaded in its baseline's runtime, so that a file which
+        that runtime refuses is reported before anything else runs.
         """
         # Importing what judges takes as long as starting a worker, and neither needs the other.
         threading.Thread(target=importlib.import_module, args=("scipy.special",)).start()
@@ -361,8 +361,8 @@ def _candidate_key(candidate: PlannedCandidate) -> tuple[str, ...]:
 def on_proxy(verdict: Verdict, proxy_reason: str, *, allowed: bool) -> Verdict:
     """Return what a speed verdict is worth on a host that is not of the target's kind.
 
-    A proxy never certifies speed, so a pass always reads ``proxy``. A failure does so too, unless the
-    user asked for the proxy's word: then its "no" counts.
+    A proxy never certifies speed, so a pass always reads ``proxy``. A failure does so too, unless
+    the user asked for the proxy's word: then its "no" counts.
     """
     if verdict.outcome in ("error", "not_applicable"):
         return verdict

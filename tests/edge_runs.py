@@ -101,7 +101,7 @@ class Place:
         self.cache = cache
 
     def write(self, extra: str = QUICK, models: tuple[Project, ...] = ()) -> Path:
-        """Write the manifest for ``models`` (default: the small classifier) and copy their files."""
+        """Write the manifest for ``models`` (default: the small one) and copy their files."""
         placed = []
         for project in models or (self.linear,):
             files = {}

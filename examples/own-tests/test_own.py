@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from pytest_edgeai.comparison import EdgeCompare
 from pytest_edgeai.manifest import ModelSpec
 from pytest_edgeai.optimizer import Optimizer

@@ -7,6 +7,7 @@ MLX writes the same layout.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ _COMPANIONS = (
 )
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _SHARD = re.compile(r".+-(\d{5})-of-(\d{5})\.safetensors")
+_EDGE_BYTES = 64
 _EXPERT = re.compile(r"\.experts?\.")
 
 
@@ -98,9 +100,7 @@ def read_huggingface(path: Path) -> ModelStructure:
         workload=_workload(config, language, weights, auxiliary),
         quantization=packing.label,
         language=language,
-        notes=()
-        if language.tokenizer or not config.is_causal
-        else ("the directory holds no tokenizer, so the model takes token ids only",),
+        notes=_notes(path, config, language),
     )
 
 
@@ -212,6 +212,27 @@ def _read_shards(
                 advice="The files are of different models: download all of them again",
             )
     return tensors
+
+
+def _notes(path: Path, config: Config, language: LanguageModelFacts) -> tuple[str, ...]:
+    if not language.tokenizer:
+        ids_only = "the directory holds no tokenizer, so the model takes token ids only"
+        return (ids_only,) if config.is_causal else ()
+    if language.tokenizer.endswith(".json") and not _is_whole(path / language.tokenizer):
+        return (f"{language.tokenizer} is damaged: it is no whole JSON object",)
+    return ()
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a JSON file starts and ends as an object; large ones take long to parse."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_EDGE_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
+            file.seek(-min(_EDGE_BYTES, path.stat().st_size), os.SEEK_END)
+            end = file.read(_EDGE_BYTES).rstrip()
+    except OSError:
+        return False
+    return start.startswith(b"{") and end.endswith(b"}")
 
 
 def _has_chat_template(path: Path) -> bool:

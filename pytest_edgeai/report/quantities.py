@@ -183,7 +183,8 @@ def format_threshold(
 ) -> str:
     """Return a limit with its relation: ``≥ 2.0×``, ``> 95%``, ``≤ 8 MiB``; empty without one.
 
-    As many decimals are shown as the limit was written with, up to nine.
+    As many decimals are shown as the limit was written with, up to nine; sizes, which are often
+    computed or converted, to one part in two thousand.
     """
     if threshold is None or math.isnan(threshold):
         return ""
@@ -193,8 +194,9 @@ def format_threshold(
     scale = scale_of(unit, gate, threshold)
     decimals = scale.threshold_decimals
     exact = threshold / scale.factor
+    tolerance = 5e-4 if unit == "bytes" else 1e-9
     while decimals < _MAX_DECIMALS and not math.isclose(
-        float(f"{exact:.{decimals}f}"), exact, rel_tol=1e-9, abs_tol=1e-12
+        float(f"{exact:.{decimals}f}"), exact, rel_tol=tolerance, abs_tol=1e-12
     ):
         decimals += 1
     return _plain(f"{sign} {scale.number(threshold, decimals)}{scale.suffix}", ascii_only)

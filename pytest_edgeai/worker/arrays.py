@@ -59,9 +59,10 @@ def check_inputs(
             raise ModelError(f'the model has no input "{name}"', allowed=allowed)
     for spec in inputs:
         array = arrays[spec.name]
-        if array.dtype.name != spec.dtype:
+        held = "str" if array.dtype.kind == "U" else array.dtype.name
+        if held != spec.dtype:
             raise ModelError(
-                f'input "{spec.name}": the array holds {array.dtype.name}, '
+                f'input "{spec.name}": the array holds {held}, '
                 f"the model takes {spec.dtype}",
                 advice="Save the array in the dtype that the model takes",
             )
@@ -177,10 +178,18 @@ def evaluate(
         run_ns += time.perf_counter_ns() - begin
         if not writers:
             for index, (name, value) in enumerate(outputs.items()):
+                if not isinstance(value, (np.ndarray, np.generic)):
+                    raise ModelError(
+                        f'output "{name}" is no tensor but a {type(value).__name__}',
+                        allowed="outputs that are tensors",
+                        advice="Export the model without ZipMap (skl2onnx: zipmap=False)",
+                    )
                 path = folder / f"{index}.npy"
                 writers[name] = _OutputWriter(name, value, path, samples, batch, fed)
         for name, value in outputs.items():
             writers[name].write(value, first, wanted, fed)
+    for writer in writers.values():
+        writer.finish()
     paths = {name: writer.path for name, writer in writers.items()}
     return Evaluation(paths, run_ns / 1e9)
 
@@ -203,10 +212,12 @@ class _OutputWriter:
                 advice="Export the model with the batch as the first axis of every output, "
                 "or evaluate it with a batch of 1",
             )
-        if first.dtype.hasobject:
-            raise ModelError(f'output "{name}" holds strings, which cannot be compared')
         self._shape = first.shape if self._stacked else first.shape[1:]
         self._dtype = first.dtype
+        self._is_text = first.dtype.hasobject or first.dtype.kind == "U"
+        if self._is_text:  # how wide the widest string is shows in the end
+            self._values: Array = np.empty((samples, *self._shape), dtype=object)
+            return
         mapped = np.lib.format.open_memmap(
             path, mode="w+", dtype=first.dtype, shape=(samples, *self._shape)
         )
@@ -226,6 +237,12 @@ class _OutputWriter:
             self._values[first] = value
         else:
             self._values[first : first + wanted] = value[:wanted]
+
+
+    def finish(self) -> None:
+        """Write what could not be written before all samples were known."""
+        if self._is_text:
+            np.save(self.path, self._values.astype(np.str_), allow_pickle=False)
 
 
 def _reserve(path: Path) -> None:

@@ -16,8 +16,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from edge_runs import CANDIDATE, GATES, NODE, Place, running_workers
+from edge_runs import CANDIDATE, GATES, Place, running_workers
 from filelock import FileLock
+
 from pytest_edgeai.judge.speed import judge_speed
 from pytest_edgeai.records import PairedTimings, Threshold
 

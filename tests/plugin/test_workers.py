@@ -1,4 +1,4 @@
-"""Frameworks that crash, hang, lack memory, talk nonsense or are absent: one clear failed gate each."""
+"""Frameworks that crash, hang, lack memory, chat or are absent: one clear failed gate each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Copies(OnnxRuntime):
     """Says that it quantizes, and copies."""
 
     def optimize(self, request, progress):
-        return OptimizeResult(shutil.copy(request.source, request.output / "model.onnx"), ("copied",))
+        return OptimizeResult(shutil.copy(request.source, request.output / "model.onnx"))
 
     def is_candidate(self, path):
         return "artifacts" in str(path)

@@ -1,7 +1,8 @@
-"""Under pytest-xdist: each gate once, work shared, measuring exclusive, reports by the controller."""
+"""Under pytest-xdist: each gate once, work shared, measuring exclusive, one set of reports."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -25,7 +26,9 @@ from pytest_edgeai.descriptors import GateDescriptor
 
 def pytest_edgeai_gates():
     return [
-        GateDescriptor(name, f"alone:test_{name}", f"alone:decide_{name}", "at_least", None, "ratio", name)
+        GateDescriptor(
+            name, f"alone:test_{name}", f"alone:decide_{name}", "at_least", None, "ratio", name
+        )
         for name in ("one", "two", "three")
     ]
 """
@@ -96,7 +99,7 @@ def test_measuring_is_exclusive_between_processes(place: Place) -> None:
         json.loads(Path(place.path / f"{name}.json").read_text())
         for name in ("one", "two", "three")
     )
-    assert all(first[1] <= second[0] for first, second in zip(held, held[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(held))
     assert len({process for _, _, process in held}) == 2, "both processes measured"
 
 

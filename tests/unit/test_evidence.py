@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+
 from pytest_edgeai.evidence import EvidenceStore
 from pytest_edgeai.leftovers import RunClaim, Scratch, sweep_temporary_files
 from pytest_edgeai.records import Recipe

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pytest_edgeai.ledger import Ledger, verdict_from_json
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import Outcome, Verdict, to_json

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from pytest_edgeai.settings import BY_NAME, OPTIONS, Option
 
 KINDS = {"names", "choice", "path", "seconds", "count", "flag", "thresholds"}

@@ -33,6 +33,7 @@ from pytest_edgeai.optimize.frameworks.base import (
 )
 from pytest_edgeai.optimize.frameworks.support import (
     DEFAULT_CALIBRATION_CALLS,
+    TRANSFORMERS,
     LimitedCalibration,
     Options,
     Report,
@@ -113,7 +114,7 @@ def optimize(request: OptimizeRequest, progress: Progress) -> OptimizeResult:
 
 
 def _static_settings(options: Options, request: OptimizeRequest) -> _Settings:
-    is_transformer = request.architecture == "transformer"
+    is_transformer = request.architecture in TRANSFORMERS
     return _Settings(
         per_channel=options.flag("per_channel", True),
         weight_type=options.choice("weight_type", "int8", tuple(_TYPES)),

@@ -14,6 +14,7 @@ from pytest_edgeai.optimize.frameworks.base import OptimizeRequest, OptimizeResu
 from pytest_edgeai.optimize.frameworks.openvino import load_error, output_names, read_model
 from pytest_edgeai.optimize.frameworks.support import (
     DEFAULT_CALIBRATION_CALLS,
+    TRANSFORMERS,
     Options,
     Report,
     calibration_of,
@@ -86,7 +87,7 @@ def _keep(
 def _quantize(
     model: openvino.Model, options: Options, request: OptimizeRequest, progress: Progress
 ) -> openvino.Model:
-    is_transformer = request.architecture == "transformer"
+    is_transformer = request.architecture in TRANSFORMERS
     calls = options.count("calibration_calls", DEFAULT_CALIBRATION_CALLS)
     preset = options.choice("preset", "mixed" if is_transformer else "performance", [*_PRESETS])
     target = options.choice("target_device", nncf.TargetDevice.ANY.value, [*_TARGETS])

@@ -10,9 +10,11 @@ from typing import Any, Self
 
 from pytest_edgeai.errors import ModelError, did_you_mean
 from pytest_edgeai.optimize.frameworks.base import Calibration, Feeds, OptimizeRequest, Progress
-from pytest_edgeai.records import Recipe
+from pytest_edgeai.records import Architecture, Recipe
 
 DEFAULT_CALIBRATION_CALLS = 300
+TRANSFORMERS: tuple[Architecture, ...] = ("transformer", "mixture-of-experts")
+"""Architectures that are quantized with the options for transformers."""
 """How many calibration feeds are used unless the recipe says otherwise; NNCF's own default."""
 
 

@@ -247,6 +247,10 @@ def test_a_missing_tokenizer_is_noted(make: Make) -> None:
     assert facts.language is not None
     assert facts.language.tokenizer == ""
     assert "no tokenizer" in facts.notes[0]
+    for raw in (b"", b'{"version": "1.0", "mod', b"<html>"):
+        (home / "tokenizer.json").write_bytes(raw)
+        assert "tokenizer.json is damaged" in read_model(home).notes[0]
+    (home / "tokenizer.json").unlink()
     (home / "tokenizer.model").write_bytes(b"x")
     (home / "tokenizer_config.json").write_text('{"chat_template": "{{ x }}"}')
     language = read_model(home).language

@@ -92,7 +92,7 @@ def test_batch_of_one_stacks_outputs_without_batch_axis(tmp_path: Path) -> None:
     [
         (lambda feeds: {"y": feeds["x"].T}, "its first axis is not the batch"),
         (lambda feeds: {"y": feeds["x"].sum()}, r"output \"y\" has shape \(\) for a batch of 3"),
-        (lambda feeds: {"y": np.array(["a"] * 3, object)}, "holds strings"),
+        (lambda feeds: {"y": [{"a": 1.0}] * 3}, "is no tensor but a list.*zipmap=False"),
     ],
 )
 def test_outputs_that_cannot_be_collected(
@@ -100,6 +100,16 @@ def test_outputs_that_cannot_be_collected(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         evaluate(PlainModel(function), {"x": numbers(6)}, 6, 3, tmp_path)
+
+
+def test_outputs_that_are_strings(tmp_path: Path) -> None:
+    def name(feeds: Feeds) -> dict[str, NDArray[Any]]:
+        return {"label": np.array([f"class {row[0]:.0f}" for row in feeds["x"]], dtype=object)}
+
+    done = evaluate(PlainModel(name), {"x": numbers(4)}, 4, 3, tmp_path)
+    held = np.load(done.outputs["label"], allow_pickle=False)
+    assert held.dtype.kind == "U"
+    assert held.tolist() == [f"class {row[0]:.0f}" for row in numbers(4)]
 
 
 def test_output_that_changes_shape(tmp_path: Path) -> None:
