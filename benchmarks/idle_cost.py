@@ -6,8 +6,10 @@ without the plugin, in user plus system CPU time, with a bootstrap interval. The
 
     python benchmarks/idle_cost.py --rounds 200
 
-Other plugins of the environment are switched off, so that the share is of pytest alone. Use the
-interpreter of an environment where the wheel is installed, and of one with an editable install.
+The other plugins of the environment stay on, as they are for a user (pytest-benchmark is always
+there);
+``--alone`` switches the usual ones off. Run it on a quiet machine, with the interpreter of an
+environment that has the wheel, and of one with an editable install.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 
+OTHERS = ("benchmark", "xdist", "xdist.looponfail", "rerunfailures", "hypothesispytest")
 ARGUMENTS = ("-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider")
 
 
@@ -62,13 +65,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200, help="pairs of runs (default: 200)")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the plugin")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the runs")
+    parser.add_argument("--alone", action="store_true", help="switch usual other plugins off")
     chosen = parser.parse_args()
     generator = random.Random(chosen.seed)
-    off = (
-        *("-p", "no:benchmark", "-p", "no:xdist", "-p", "no:xdist.looponfail"),
-        *("-p", "no:rerunfailures", "-p", "no:hypothesispytest", "-p", "no:platformdirs"),
-    )
-    sides: dict[str, tuple[str, ...]] = {"with": off, "without": (*off, "-p", "no:edgeai")}
+    off = [word for name in OTHERS for word in ("-p", f"no:{name}")] if chosen.alone else []
+    sides: dict[str, tuple[str, ...]] = {
+        "with": (*off,),
+        "without": (*off, "-p", "no:edgeai"),
+    }
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as directory:
         for side in sides:

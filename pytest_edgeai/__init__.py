@@ -1,3 +1,3 @@
-"""Decide, with measurements and statistics, whether an optimised model may ship to an edge device."""
+"""Decide, with measurements and statistics, whether an optimized model may ship."""
 
 __version__ = "0.1.0"

@@ -14,16 +14,25 @@ from filelock import FileLock, Timeout
 from pytest_edgeai.errors import MeasurementError
 
 POLL_S = 5.0
+_SHARED = Path("/tmp")
+_NAME = "pytest-edgeai-measuring.lock"
 _locks: dict[Path, FileLock] = {}
 
 
 def lock_path() -> Path:
-    """Return the machine-wide lock file; one per user where another user's cannot be opened."""
-    shared = Path(tempfile.gettempdir()) / "pytest-edgeai-measuring.lock"
-    if shared.exists() and not os.access(shared, os.W_OK):
-        return shared.with_name(
-            f"pytest-edgeai-measuring-{os.getuid() if hasattr(os, 'getuid') else 0}.lock"
-        )
+    """Return the machine-wide lock file; one per user where another user's cannot be opened.
+
+    It does not follow ``TMPDIR``, which batch systems and CI runners set per job.
+    """
+    shared = (_SHARED if _SHARED.is_dir() else Path(tempfile.gettempdir())) / _NAME
+    try:
+        # Linux refuses to create over another user's file in a sticky directory even where its mode
+        # allows writing (fs.protected_regular), so only opening it tells.
+        if shared.exists():
+            shared.open("a", encoding="utf-8").close()
+    except OSError:
+        user = os.getuid() if hasattr(os, "getuid") else 0
+        return Path(tempfile.gettempdir()) / f"pytest-edgeai-measuring-{user}.lock"
     return shared
 
 

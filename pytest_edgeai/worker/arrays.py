@@ -62,8 +62,7 @@ def check_inputs(
         held = "str" if array.dtype.kind == "U" else array.dtype.name
         if held != spec.dtype:
             raise ModelError(
-                f'input "{spec.name}": the array holds {held}, '
-                f"the model takes {spec.dtype}",
+                f'input "{spec.name}": the array holds {held}, the model takes {spec.dtype}',
                 advice="Save the array in the dtype that the model takes",
             )
         fed = array.shape[1:] if batch is None else (batch, *array.shape[1:])
@@ -237,7 +236,6 @@ class _OutputWriter:
             self._values[first] = value
         else:
             self._values[first : first + wanted] = value[:wanted]
-
 
     def finish(self) -> None:
         """Write what could not be written before all samples were known."""

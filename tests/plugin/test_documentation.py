@@ -75,7 +75,7 @@ def test_manifests_in_the_documentation_are_valid(place: Place) -> None:
     require("onnx", "onnx")
     place.write()
     model = next(place.path.rglob("*.onnx"))
-    data = [path for path in place.path.rglob("*.npz")]
+    data = list(place.path.rglob("*.npz"))
     tables = ""
     for page in (ROOT / "README.md", ROOT / "docs/manifest.md"):
         for block in blocks(page, "toml"):

@@ -106,7 +106,7 @@ class LoadedModel(Protocol):
 
 
 class Framework(Protocol):
-    """One framework. Its constructor imports the framework, takes no argument and is called once."""
+    """One framework; its constructor imports it, takes no argument and is called once."""
 
     def load(self, path: Path, runtime: RuntimeOptions) -> LoadedModel:
         """Load a model that this framework can run.
@@ -117,7 +117,7 @@ class Framework(Protocol):
         ...
 
     def load_null_model(self, runtime: RuntimeOptions) -> LoadedModel:
-        """Load the smallest model there is, to take the runtime's own memory out of a measurement."""
+        """Load the smallest model there is: what it takes is the runtime's own memory."""
         ...
 
     def optimize(self, request: OptimizeRequest, progress: Progress) -> OptimizeResult:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_median_interval_is_that_of_scipy(confidence: float) -> None:
     for n in (1, 5, 8, 30, 101, 900):
         values = np.random.default_rng(n).normal(size=n)
         median, low, high = median_interval(values, confidence)
-        test = stats.quantile_test(values, q=median, p=0.5)
+        test: Any = stats.quantile_test(values, q=median, p=0.5)
         expected = test.confidence_interval(confidence)
         np.testing.assert_equal(low, expected.low if np.isfinite(expected.low) else None)
         np.testing.assert_equal(high, expected.high if np.isfinite(expected.high) else None)

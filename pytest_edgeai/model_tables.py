@@ -1,0 +1,254 @@
+"""Read one ``[models.NAME]`` table, with errors that name the key and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pytest_edgeai.errors import ModelError, UserError, did_you_mean
+from pytest_edgeai.files import expand_home
+from pytest_edgeai.records import JSON, Recipe
+from pytest_edgeai.specification import BASELINES, Catalogue, DataSource, ModelSpec
+from pytest_edgeai.tables import Table
+from pytest_edgeai.tasks import TASKS
+from pytest_edgeai.thresholds import LARGEST, parse_limit, unknown_gate
+
+MOST_SAMPLES_PER_CALL = 65536
+_NAME = re.compile(r"\w[\w.-]*")
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_MODEL_KEYS = (
+    "path",
+    "task",
+    "data",
+    "calibration",
+    "metric",
+    "baseline",
+    "targets",
+    "gates",
+    "recipes",
+    "output",
+    "classes",
+    "batch",
+)
+
+
+def read_model_table(
+    name: str, raw: Any, directory: Path, place: str, catalogue: Catalogue
+) -> ModelSpec:
+    """Read and check one model's table.
+
+    Args:
+        name: the model's name.
+        raw: the table as TOML has it.
+        directory: where relative paths start.
+        place: the table's place, for errors.
+        catalogue: what the table may name.
+
+    Raises:
+        ModelError: names the key, what is wrong and what is allowed.
+    """
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f'"{name}" cannot name a model', where=place, allowed="letters, digits, _ . and -"
+        )
+    table = Table(raw, place, error=ModelError)
+    table.refuse_unknown(_MODEL_KEYS)
+    task = table.text("task", required=True) or ""
+    if task not in TASKS:
+        raise ModelError(
+            f'unknown task "{task}"',
+            where=f"{place} task",
+            allowed="Hugging Face task names such as image-classification",
+            advice=did_you_mean(task, TASKS),
+        )
+    return ModelSpec(
+        name=name,
+        path=_existing(directory, table.text("path", required=True) or "", f"{place} path"),
+        task=task,
+        data=_read_source(directory, table.text("data", required=True) or "", f"{place} data"),
+        calibration=_read_calibration(table, directory, place),
+        metric=_read_metric(table, task, place, catalogue),
+        baseline=_one_of(table, "baseline", BASELINES[0], (*BASELINES, *catalogue.frameworks)),
+        targets=_read_targets(table, place, catalogue),
+        gates=read_gates(table.table("gates"), catalogue),
+        recipes=_read_recipes(table, catalogue),
+        output=table.text("output"),
+        classes=_read_classes(table),
+        batch=table.count("batch", most=MOST_SAMPLES_PER_CALL) or 1,
+        where=place,
+    )
+
+
+def _read_classes(table: Table) -> tuple[str, ...] | None:
+    classes = table.texts("classes")
+    for index, name in enumerate(classes or ()):
+        if classes and name in classes[:index]:
+            raise ModelError(
+                f'class "{name}" is named twice',
+                where=f"{table.where} classes",
+                allowed="one name per column of the output, in order",
+            )
+    return classes
+
+
+def _existing(directory: Path, text: str, where: str) -> Path:
+    if "\0" in text:
+        raise ModelError("a NUL character in a path", where=where)
+    path = directory / expand_home(text)
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise ModelError(f'"{text}" cannot be used ({error.strerror})', where=where) from None
+    if not found:
+        raise ModelError(
+            f'"{text}" does not exist', where=where, allowed=f"a path from {directory}"
+        )
+    return path
+
+
+def _read_source(directory: Path, text: str, where: str) -> DataSource:
+    if _REFERENCE.fullmatch(text):
+        return DataSource(None, text, where)
+    path = _existing(directory, text, where)
+    if path.suffix != ".npz" or not path.is_file():
+        raise ModelError(
+            f'"{text}" is not a data file',
+            where=where,
+            allowed='a .npz file, or "package.module:callable"',
+        )
+    return DataSource(path, None, where)
+
+
+def _read_calibration(table: Table, directory: Path, place: str) -> DataSource | None:
+    text = table.text("calibration")
+    return None if text is None else _read_source(directory, text, f"{place} calibration")
+
+
+def _read_metric(table: Table, task: str, place: str, catalogue: Catalogue) -> str:
+    metric = table.text("metric")
+    if metric is None:
+        for descriptor in catalogue.metrics.values():
+            if task in descriptor.tasks:
+                return descriptor.name
+        raise ModelError(
+            f'task "{task}" has no default metric',
+            where=f"{place} metric",
+            allowed=", ".join((*catalogue.metrics, '"package.module:callable"')),
+        )
+    if metric not in catalogue.metrics and not _REFERENCE.fullmatch(metric):
+        raise ModelError(
+            f'unknown metric "{metric}"',
+            where=f"{place} metric",
+            allowed=", ".join((*catalogue.metrics, '"package.module:callable"')),
+            advice=did_you_mean(metric, catalogue.metrics),
+        )
+    return metric
+
+
+def _one_of(table: Table, key: str, default: str, allowed: tuple[str, ...]) -> str:
+    value = table.text(key, default=default) or default
+    if value not in allowed:
+        raise ModelError(
+            f'unknown {key} "{value}"',
+            where=f"{table.where} {key}",
+            allowed=", ".join(allowed),
+            advice=did_you_mean(value, allowed),
+        )
+    return value
+
+
+def _read_targets(table: Table, place: str, catalogue: Catalogue) -> tuple[str, ...] | None:
+    targets = table.texts("targets")
+    for target in targets or ():
+        if target not in catalogue.targets:
+            raise ModelError(
+                f'unknown target "{target}"',
+                where=f"{place} targets",
+                allowed=", ".join(catalogue.targets),
+                advice=did_you_mean(target, catalogue.targets),
+            )
+    return targets
+
+
+def read_gates(table: Table, catalogue: Catalogue) -> dict[str, JSON]:
+    """Read and check a ``[gates]`` table; the values stay as TOML has them.
+
+    Raises:
+        UserError: an unknown gate, or a limit that it cannot have.
+    """
+    values: dict[str, JSON] = {}
+    extra = {key: gate for gate in catalogue.gates.values() for key in gate.settings}
+    for key in table:
+        raw = table.raw(key)
+        where = f"{table.where} {key}"
+        if key in catalogue.gates:
+            parse_limit(catalogue.gates[key], raw, where)
+        elif key in extra:
+            _positive(raw, where)
+        else:
+            error = unknown_gate(key, {**catalogue.gates, **extra}, table.where)
+            raise type(error)(
+                f'unknown key "{key}"',
+                where=error.where,
+                allowed=error.allowed,
+                advice=error.advice,
+            )
+        values[key] = raw
+    return values
+
+
+def _positive(raw: Any, where: str) -> None:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not (0 < raw <= LARGEST):
+        raise UserError(
+            f"{raw!r} is not a number above 0", where=where, allowed="a finite number above 0"
+        )
+
+
+def _read_recipes(table: Table, catalogue: Catalogue) -> tuple[Recipe, ...] | None:
+    tables = table.tables("recipes")
+    if tables is None:
+        return None
+    recipes: list[Recipe] = []
+    for entry in tables:
+        entry.refuse_unknown(("framework", "scheme", "options", "label"))
+        name = entry.text("framework", required=True) or ""
+        if name not in catalogue.frameworks:
+            raise ModelError(
+                f'unknown framework "{name}"',
+                where=f"{entry.where} framework",
+                allowed=", ".join(catalogue.frameworks),
+                advice=did_you_mean(name, catalogue.frameworks),
+            )
+        schemes = [scheme for scheme in catalogue.frameworks[name].schemes if scheme != "convert"]
+        scheme = entry.text("scheme", required=True) or ""
+        if scheme not in schemes:
+            raise ModelError(
+                f'unknown scheme "{scheme}" of {name}',
+                where=f"{entry.where} scheme",
+                allowed=", ".join(schemes),
+                advice=did_you_mean(scheme, schemes),
+            )
+        label = entry.text("label") or ""
+        if label and not _NAME.fullmatch(label):
+            raise ModelError(
+                f'"{label}" cannot be a label',
+                where=f"{entry.where} label",
+                allowed="letters, digits, _ . and -",
+            )
+        options = entry.table("options")
+        recipe = Recipe(
+            name,
+            scheme,
+            {key: options.raw(key) for key in options},
+            label,
+            reason="the manifest's own recipe",
+        )
+        if recipe.id in {other.id for other in recipes}:
+            raise ModelError(
+                f'a second recipe named "{recipe.id}"',
+                where=entry.where,
+                allowed="a label that tells them apart",
+            )
+        recipes.append(recipe)
+    return tuple(recipes)

@@ -1,0 +1,115 @@
+"""A manifest as records: what the user wrote, checked, and nothing that was looked up since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_edgeai.descriptors import (
+    FrameworkDescriptor,
+    GateDescriptor,
+    MetricDescriptor,
+    TargetDescriptor,
+)
+from pytest_edgeai.errors import ModelError
+from pytest_edgeai.records import JSON, Recipe
+
+BASELINES = ("native", "same-framework")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything that a manifest may name."""
+
+    frameworks: Mapping[str, FrameworkDescriptor]
+    targets: Mapping[str, TargetDescriptor]
+    metrics: Mapping[str, MetricDescriptor]
+    gates: Mapping[str, GateDescriptor]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where samples come from: a ``.npz`` file or a callable that returns the same arrays.
+
+    Attributes:
+        path: the ``.npz`` file; ``None`` for a callable.
+        reference: ``"package.module:callable"``; ``None`` for a file.
+        where: the manifest's key, for errors.
+    """
+
+    path: Path | None
+    reference: str | None
+    where: str
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One ``[models.NAME]`` table.
+
+    Attributes:
+        name: its name.
+        path: the baseline's file.
+        task: Hugging Face task name.
+        data: evaluation data.
+        calibration: calibration data; ``None`` where there is none.
+        metric: name of a metric or ``"package.module:callable"``.
+        baseline: ``native``, ``same-framework`` or a framework's name.
+        targets: names of the targets it is gated for; ``None`` for every target.
+        gates: thresholds of its own.
+        recipes: recipes that replace the default ones; ``None`` for the defaults.
+        output: the output that the metric reads; ``None`` where the model has only one that fits.
+        classes: class names in the order of the output's columns; ``None`` for integer labels.
+        batch: samples per call where the model leaves it open.
+        where: the table's place, for errors.
+    """
+
+    name: str
+    path: Path
+    task: str
+    data: DataSource
+    calibration: DataSource | None
+    metric: str
+    baseline: str
+    targets: tuple[str, ...] | None
+    gates: Mapping[str, JSON]
+    recipes: tuple[Recipe, ...] | None
+    output: str | None
+    classes: tuple[str, ...] | None
+    batch: int
+    where: str
+
+
+@dataclass(frozen=True)
+class KnownFailure:
+    """A gate that is known to fail."""
+
+    model: str
+    gate: str
+    reason: str
+    candidate: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole manifest.
+
+    Attributes:
+        path: the file.
+        directory: where its relative paths start.
+        models: the usable models, in order.
+        problems: model name to the error that keeps it from being used.
+        gates: the ``[gates]`` table.
+        known_failures: gates that are known to fail.
+        interpreters: framework name to the Python that runs it.
+        settings: the ``[settings]`` table.
+    """
+
+    path: Path
+    directory: Path
+    models: tuple[ModelSpec, ...]
+    problems: Mapping[str, ModelError]
+    gates: Mapping[str, JSON]
+    known_failures: tuple[KnownFailure, ...]
+    interpreters: Mapping[str, Path]
+    settings: Mapping[str, JSON] = field(default_factory=dict)
