@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,8 +25,11 @@ def temporary_files(
     place = tmp_path_factory.mktemp("temporary")
     for name in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.setenv(name, str(place))
-    for name in ("CI", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "PYTEST_EDGEAI_TARGET"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name in ("CI", "GITHUB_STEP_SUMMARY") or name.startswith(
+            ("PYTEST_ADDOPTS", "PYTEST_EDGEAI_", "PYTEST_XDIST_")
+        ):
+            monkeypatch.delenv(name)
     yield place
     left = [path.name for path in place.glob("pytest-edgeai-*") if path.is_dir()]
     assert left == [], f"temporary directories were left: {left}"
