@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import pytest
@@ -127,6 +127,24 @@ def _test_function(bench: Workbench, gate: str) -> Callable[..., None]:
         reference, bench.session.manifest.directory, f"gate {gate}"
     )
     return function
+
+
+def one_item_per_problem(
+    items: Sequence[pytest.Item], problems: Mapping[str, UserError]
+) -> list[pytest.Item]:
+    """Return the items with all gates of each unusable model replaced by one failing item."""
+    kept: list[pytest.Item] = []
+    shown: set[str] = set()
+    for item in items:
+        name = item.candidate.model.name if isinstance(item, GateItem) else ""
+        if name not in problems:
+            kept.append(item)
+        elif name not in shown:
+            shown.add(name)
+            node = item.getparent(ModelNode)
+            assert node is not None
+            kept.append(ProblemItem.from_parent(node, name="usable", problem=problems[name]))
+    return kept
 
 
 class ProblemItem(pytest.Item):

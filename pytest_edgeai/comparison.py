@@ -11,6 +11,7 @@ from pytest_edgeai.errors import UserError
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import JSON, Verdict, to_json
 from pytest_edgeai.thresholds import marker_limit, unknown_gate
+from pytest_edgeai.verdicts import reach_verdict
 from pytest_edgeai.workbench import Workbench
 
 VERDICTS = pytest.StashKey[list[JSON]]()
@@ -81,7 +82,7 @@ class EdgeCompare:
                     marker = limit_of_mark
         if self._candidate.unavailable:
             refuse(self._candidate)
-        verdict = self._bench.verdict(self._candidate, gate, marker=marker)
+        verdict = reach_verdict(self._bench, self._candidate, gate, marker=marker)
         if item is not None:
             keep_verdict(item, self._candidate, verdict)
         return verdict

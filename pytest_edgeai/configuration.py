@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from pytest_edgeai.errors import UserError, did_you_mean
 from pytest_edgeai.files import expand_home
 from pytest_edgeai.records import JSON
-from pytest_edgeai.settings import BY_NAME, OPTIONS, Option
+from pytest_edgeai.settings import BY_NAME, ENVIRONMENT_PREFIX, OPTIONS, Option
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
@@ -69,6 +69,7 @@ def resolve(
     Raises:
         UserError: a value is of the wrong type or range; names its origin and what is allowed.
     """
+    _refuse_unknown_variables(environment)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for option in OPTIONS:
@@ -89,6 +90,18 @@ def resolve(
         )
         origins[option.name] = origin
     return Settings(**values, origins=origins)
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = [option.variable for option in OPTIONS]
+    for name in environment:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            raise UserError(
+                "unknown variable",
+                where=name,
+                allowed=", ".join(known),
+                advice=did_you_mean(name, known),
+            )
 
 
 def check_manifest_settings(table: Mapping[str, JSON], where: str) -> None:

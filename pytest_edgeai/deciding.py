@@ -11,6 +11,7 @@ from pytest_edgeai.judge.quality import judge_accuracy
 from pytest_edgeai.judge.speed import judge_speed, speed_decided
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import PairedTimings, Threshold, Verdict
+from pytest_edgeai.stages import try_stages
 from pytest_edgeai.workbench import Workbench
 
 BOOTSTRAP_SEED = 0
@@ -36,7 +37,7 @@ def decide_speedup(bench: Workbench, candidate: PlannedCandidate, threshold: Thr
         bench, candidate, lambda rounds: speed_decided(rounds, threshold)
     )
     verdict = judge_speed(timings, threshold, budget_spent=spent)
-    measurements.try_stages(bench, candidate)
+    try_stages(bench, candidate)
     return verdict
 
 

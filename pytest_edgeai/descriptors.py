@@ -27,6 +27,8 @@ class FrameworkDescriptor:
         schemes: scheme name to the precision that the scheme claims; ``convert`` is full precision.
         cpu_time_is_valid: whether the CPU time of its process says how long a call took.
         versions_of: further distributions whose versions belong to the content address.
+        options: scheme name to the names of its options, which the manifest is checked against; a
+            scheme that is not listed takes any, and its framework checks them.
     """
 
     name: str
@@ -37,6 +39,7 @@ class FrameworkDescriptor:
     schemes: Mapping[str, str]
     cpu_time_is_valid: bool = True
     versions_of: tuple[str, ...] = ()
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

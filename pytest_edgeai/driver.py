@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_edgeai.assess.hardware import read_host
-from pytest_edgeai.collect import ManifestFile
+from pytest_edgeai.collect import ManifestFile, one_item_per_problem
 from pytest_edgeai.comparison import VERDICTS, marker_overrides
 from pytest_edgeai.display import TerminalDisplay
 from pytest_edgeai.errors import EdgeAIError, UserError, did_you_mean
@@ -93,6 +93,7 @@ class Driver:
             run_id=run_id(config),
             cache_directory=cache,
         )
+        self.unusable: Mapping[str, UserError] = {}
         self._workbench: Workbench | None = None
         self._claim: RunClaim | None = None
         if not self._runs_nothing and not is_worker(config):
@@ -210,11 +211,13 @@ class Driver:
             names = sorted({name for item in session.items for name in _models_of(item)})
         if not names:
             return None
-        problems = self.workbench().preflight(names)
+        self.unusable = problems = self.workbench().preflight(names)
         self.progress.clear()
         for problem in problems.values():
             if len(self.session.manifest.models) + len(self.session.manifest.problems) == 1:
                 raise pytest.UsageError(str(problem))
+        if problems:
+            session.items[:] = one_item_per_problem(session.items, problems)
         if self._distributed():
             self.workbench().close()
         return None
@@ -262,20 +265,27 @@ class Driver:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> Generator[None, object, object]:
-        """End the workers, write the reports and promote, before pytest-benchmark saves."""
+        """End the workers, write the reports and promote, before pytest-benchmark saves.
+
+        A report or bundle that was asked for and could not be written ends a run that would have
+        succeeded with exit code 4: whoever reads it next would find an old one, or none.
+        """
         self.progress.clear()
         if self._workbench is not None:
             self._workbench.close()
         if is_worker(self.config):
             self.config.workeroutput["edge_notes"] = list(self.progress.notes)  # type: ignore[attr-defined]
         elif not self._runs_nothing and exitstatus != pytest.ExitCode.USAGE_ERROR:
-            self.publisher.publish(self.ledger, self.progress.notes)
+            problems = {**self.session.problems, **self.unusable}
+            self.publisher.publish(self.ledger, self.progress.notes, problems)
             if self._claim is not None:
                 self._claim.sweep()
         result = yield
         if not is_worker(self.config) and not self._runs_nothing:
             # Processes of pytest-xdist that crashed are dead and reaped by here.
             sweep_temporary_files()
+        if self.publisher.errors and exitstatus == pytest.ExitCode.OK:
+            pytest.exit("; ".join(self.publisher.errors), returncode=pytest.ExitCode.USAGE_ERROR)
         return result
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_edgeai.assess.model import read_structure
-from pytest_edgeai.errors import EdgeAIError, MeasurementError
+from pytest_edgeai.errors import MeasurementError
 from pytest_edgeai.judge.timings import is_contended
-from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, close_all, measure_memory
-from pytest_edgeai.measure.latency import Rounds, interleave, paired, run_round, summarize, warm_up
+from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, measure_memory
+from pytest_edgeai.measure.latency import Rounds, interleave, paired
 from pytest_edgeai.measure.quality import (
     encode_labels,
     output_sanity,
@@ -29,14 +28,10 @@ from pytest_edgeai.records import (
     PairedQuality,
     PairedTimings,
     PrecisionFacts,
-    RuntimeOptions,
-    Stage,
 )
 from pytest_edgeai.workbench import Workbench
 
 MEMORY_REPEATS = 3
-STAGE_ROUNDS = 60
-STAGE_LIMIT_S = 20.0
 _SIDES = ("baseline", "candidate")
 _TIMING_FIELDS = (
     "baseline_wall_ns",
@@ -50,11 +45,13 @@ _TIMING_FIELDS = (
 )
 
 
-def _place(candidate: PlannedCandidate, what: str) -> str:
+def place(candidate: PlannedCandidate, what: str) -> str:
+    """Return the evidence name of something measured of a candidate."""
     return f"{candidate.model.name}/{candidate.recipe.id}/{what}"
 
 
-def _title(candidate: PlannedCandidate) -> str:
+def title(candidate: PlannedCandidate) -> str:
+    """Return how progress calls a candidate."""
     return f"{candidate.model.name} {candidate.node}"
 
 
@@ -70,16 +67,16 @@ def quality(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQualit
 
 def _quality(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQuality, OutputSanity]:
     bench.artifact(candidate)
-    with bench.heavy(_title(candidate)):
+    with bench.heavy(title(candidate)):
         kept = _read_quality(bench, candidate)
         if kept is not None:
             return kept
         baseline = _baseline_outputs(bench, candidate)
         outputs = _evaluate(bench, candidate, bench.loaded_candidate(candidate), "candidate")
     measured = _score(bench, candidate, baseline, outputs)
-    bench.evidence.write_arrays(_place(candidate, "quality"), _quality_arrays(measured[0]))
+    bench.evidence.write_arrays(place(candidate, "quality"), _quality_arrays(measured[0]))
     bench.evidence.write_record(
-        _place(candidate, "quality"),
+        place(candidate, "quality"),
         {"metric": measured[0].metric, "kind": measured[0].kind, "sanity": measured[1]},
     )
     return measured
@@ -98,8 +95,8 @@ def _quality_arrays(scores: PairedQuality) -> dict[str, NDArray[Any]]:
 def _read_quality(
     bench: Workbench, candidate: PlannedCandidate
 ) -> tuple[PairedQuality, OutputSanity] | None:
-    record = bench.evidence.read_record(_place(candidate, "quality"))
-    arrays = bench.evidence.read_arrays(_place(candidate, "quality"))
+    record = bench.evidence.read_record(place(candidate, "quality"))
+    arrays = bench.evidence.read_arrays(place(candidate, "quality"))
     if record is None or arrays is None:
         return None
     sanity = record["sanity"]
@@ -127,10 +124,10 @@ def _evaluate(
 ) -> dict[str, NDArray[Any]]:
     count = bench.model(candidate.model.name).samples.count
     what = f"evaluating the {side} on {count} samples"
-    bench.progress.step(_title(candidate), what)
+    bench.progress.step(title(candidate), what)
     output = bench.scratch / candidate.model.name / f"outputs-{candidate.recipe.id}-{side}"
     outputs, _ = loaded.evaluate(
-        output, lambda _, done: bench.progress.step(_title(candidate), what, done)
+        output, lambda _, done: bench.progress.step(title(candidate), what, done)
     )
     return outputs
 
@@ -185,7 +182,7 @@ def _timings(
     bench: Workbench, candidate: PlannedCandidate, decided: Callable[[PairedTimings], bool]
 ) -> tuple[PairedTimings, bool]:
     bench.artifact(candidate)
-    with bench.heavy(_title(candidate)):
+    with bench.heavy(title(candidate)):
         rounds = _read_rounds(bench, candidate)
         valid = all(
             bench.session.catalogue.frameworks[name].cpu_time_is_valid
@@ -204,7 +201,7 @@ def _timings(
             budget_s=bench.session.settings.budget,
             generator=random.Random(len(rounds)),
             progress=lambda count, seconds: bench.progress.step(
-                _title(candidate), f"timing in turns with the baseline ({count} rounds)"
+                title(candidate), f"timing in turns with the baseline ({count} rounds)"
             ),
         )
     arrays = {
@@ -212,12 +209,12 @@ def _timings(
     }
     for side, lead_in in zip(_SIDES, rounds.lead_in_wall_ns, strict=True):
         arrays[f"{side}_lead_in_wall_ns"] = np.asarray(lead_in, dtype=np.int64)
-    bench.evidence.write_arrays(_place(candidate, "timings"), arrays)
+    bench.evidence.write_arrays(place(candidate, "timings"), arrays)
     return measured, spent
 
 
 def _read_rounds(bench: Workbench, candidate: PlannedCandidate) -> Rounds:
-    arrays = bench.evidence.read_arrays(_place(candidate, "timings"))
+    arrays = bench.evidence.read_arrays(place(candidate, "timings"))
     rounds = Rounds.of(2)
     if arrays is None:
         return rounds
@@ -245,8 +242,8 @@ def memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
 def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
     bench.check_loadable(candidate)
     sides = (bench.baseline_runnable(candidate), bench.candidate_runnable(candidate))
-    with bench.heavy(_title(candidate)):
-        kept = bench.evidence.read_record(_place(candidate, "memory"))
+    with bench.heavy(title(candidate)):
+        kept = bench.evidence.read_record(place(candidate, "memory"))
         if kept is not None:
             record = kept["samples"]
             return MemorySamples(
@@ -265,11 +262,11 @@ def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
         for repeat in range(MEMORY_REPEATS):
             for side, runnable in enumerate(sides):
                 bench.progress.step(
-                    _title(candidate),
+                    title(candidate),
                     "measuring memory in fresh processes",
                     (2 * repeat + side) / (2 * MEMORY_REPEATS),
                 )
-                answers[side].append(_memory_of(bench, candidate, runnable))
+                answers[side].append(memory_of(bench, candidate, runnable))
     definitions = {answer["definition"] for side in answers for answer in side}
     if len(definitions) > 1:
         raise MeasurementError(
@@ -283,13 +280,14 @@ def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
         tuple(int(answer["footprint_bytes"]) for answer in answers[1]),
     )
     bench.evidence.write_record(
-        _place(candidate, "memory"),
+        place(candidate, "memory"),
         {"samples": samples, "baseline": answers[0], "candidate": answers[1]},
     )
     return samples
 
 
-def _memory_of(bench: Workbench, candidate: PlannedCandidate, runnable: Runnable) -> Any:
+def memory_of(bench: Workbench, candidate: PlannedCandidate, runnable: Runnable) -> Any:
+    """Measure the memory of a model in a fresh process; see ``measure_memory`` of the worker."""
     samples = bench.model(candidate.model.name).samples
     return measure_memory(runnable, samples, time_limit_s=bench.session.settings.time_limit)
 
@@ -306,7 +304,7 @@ def precision(bench: Workbench, candidate: PlannedCandidate) -> PrecisionFacts:
 
 def _precision(bench: Workbench, candidate: PlannedCandidate) -> PrecisionFacts:
     structure = read_structure(bench.artifact(candidate).path)
-    with bench.heavy(_title(candidate)):
+    with bench.heavy(title(candidate)):
         executed = bench.loaded_candidate(candidate).execution()
     facts = PrecisionFacts(
         weight_elements=structure.weight_elements,
@@ -315,100 +313,5 @@ def _precision(bench: Workbench, candidate: PlannedCandidate) -> PrecisionFacts:
         claimed_device=bench.runtime().device,
         executed_devices=tuple(executed["executed_devices"]),
     )
-    bench.evidence.write_record(_place(candidate, "precision"), facts)
+    bench.evidence.write_record(place(candidate, "precision"), facts)
     return facts
-
-
-def stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
-    """Return every stage from the baseline to what ships, timed in turns with each other.
-
-    Raises:
-        EdgeAIError: a stage could not be made or run.
-    """
-    key = ("stages", candidate.model.name, candidate.recipe.id)
-    return bench.once(key, lambda: _stages(bench, candidate))
-
-
-def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
-    model = bench.model(candidate.model.name)
-    converted = bench.converted(candidate)
-    artifact = bench.artifact(candidate)
-    framework = bench.session.catalogue.frameworks[candidate.recipe.framework]
-    interpreter = bench.session.interpreter(framework.name)
-    accelerated = RuntimeOptions(threads=0)
-    limit_s = bench.session.settings.time_limit
-    own: list[LoadedRunnable] = []
-    with bench.heavy(_title(candidate)):
-        try:
-            for path, runtime in ((converted.path, bench.runtime()), (artifact.path, accelerated)):
-                runnable = Runnable(framework, interpreter, path, runtime)
-                own.append(LoadedRunnable(runnable, model.samples, time_limit_s=limit_s))
-            loaded = [
-                bench.loaded_baseline(candidate),
-                own[0],
-                bench.loaded_candidate(candidate),
-                own[1],
-            ]
-            rounds = _stage_rounds(bench, candidate, loaded)
-            memory_bytes = int(_memory_of(bench, candidate, own[0].runnable)["model_bytes"])
-        finally:
-            close_all(own)
-    sizes = (
-        _baseline_size(bench, candidate),
-        converted.size_bytes,
-        artifact.size_bytes,
-        artifact.size_bytes,
-    )
-    names = ("baseline", "converted", "quantized", "accelerated")
-    measured = tuple(
-        Stage(
-            name=name,  # type: ignore[arg-type]
-            framework=side.runnable.framework.name,
-            runtime=side.runnable.runtime,
-            latency=summarize(
-                rounds,
-                index,
-                cpu_time_is_valid=side.cpu_time_is_valid,
-                threads=side.runnable.runtime.threads,
-                batch=model.samples.batching.samples_per_call,
-            ),
-            size_bytes=size,
-            metric=model.metric_name,
-            score=None,
-            memory_bytes=memory_bytes if name == "converted" else None,
-        )
-        for index, (name, side, size) in enumerate(zip(names, loaded, sizes, strict=True))
-    )
-    bench.evidence.write_record(_place(candidate, "stages"), {"stages": measured})
-    bench.evidence.write_arrays(
-        _place(candidate, "stages"),
-        {f"{name}_wall_ns": np.asarray(rounds.wall_ns[index]) for index, name in enumerate(names)},
-    )
-    return measured
-
-
-def _stage_rounds(
-    bench: Workbench, candidate: PlannedCandidate, loaded: list[LoadedRunnable]
-) -> Rounds:
-    bench.progress.step(_title(candidate), "timing the stages")
-    lead_in = warm_up(loaded)
-    rounds = Rounds.of(len(loaded))
-    generator = random.Random(0)
-    deadline = time.monotonic() + STAGE_LIMIT_S
-    while len(rounds) < STAGE_ROUNDS and (len(rounds) < 3 or time.monotonic() < deadline):
-        run_round(loaded, lead_in, rounds, generator, 0)
-    return rounds
-
-
-def _baseline_size(bench: Workbench, candidate: PlannedCandidate) -> int:
-    if candidate.model.baseline == "same-framework":
-        return bench.converted(candidate).size_bytes
-    return bench.model(candidate.model.name).facts.size_bytes
-
-
-def try_stages(bench: Workbench, candidate: PlannedCandidate) -> None:
-    """Measure the stages for the report; a failure is a note and decides nothing."""
-    try:
-        stages(bench, candidate)
-    except EdgeAIError as error:
-        bench.progress.note(f"{_title(candidate)}: the stages were not measured ({error})")

@@ -237,6 +237,9 @@ def _read_recipes(table: Table, catalogue: Catalogue) -> tuple[Recipe, ...] | No
                 allowed="letters, digits, _ . and -",
             )
         options = entry.table("options")
+        known = catalogue.frameworks[name].options.get(scheme)
+        if known is not None:
+            options.refuse_unknown(known)
         recipe = Recipe(
             name,
             scheme,

@@ -87,6 +87,13 @@ class Progress:
             self._written = now
             self._display.line(text)
 
+    def say(self, text: str) -> None:
+        """Show a sentence at once, and keep it for the report."""
+        if text not in self._notes:
+            self._display.clear()
+            self._display.line(text)
+        self.note(text)
+
     def clear(self) -> None:
         """Remove what does not stay on the display, so that others can write there."""
         self._display.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import pytest
 
 from pytest_edgeai import __version__
 from pytest_edgeai.configuration import describe_origins
-from pytest_edgeai.errors import EdgeAIError
+from pytest_edgeai.errors import EdgeAIError, UserError
 from pytest_edgeai.evidence import EvidenceStore
 from pytest_edgeai.files import write_atomically, write_markdown
 from pytest_edgeai.ledger import Ledger, build_report
 from pytest_edgeai.promote.bundle import promote
+from pytest_edgeai.records import HostFacts
 from pytest_edgeai.report.benchmark import add_latency
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
 from pytest_edgeai.report.json import render_json
@@ -42,15 +43,35 @@ MARKUP: dict[str, dict[str, bool]] = {
 }
 
 
+INT8_FEATURES = frozenset(
+    {"avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm", "svei8mm"}
+)
+"""SIMD features that multiply and add INT8 in one step; INT8 is fast where there is one of them."""
+
+
+def host_warnings(host: HostFacts) -> tuple[str, ...]:
+    """Return what a reader of speed figures should know about the host."""
+    if not host.simd or INT8_FEATURES & set(host.simd):
+        return ()
+    return (
+        "this CPU multiplies INT8 in no single step (no VNNI, AMX or ARM dot product), so that an "
+        "INT8 model may honestly miss the speed gate here",
+    )
+
+
 class Publisher:
     """Writes what people and CI systems read."""
 
     def __init__(self, config: pytest.Config, session: Session) -> None:
-        """Publish the outcome of ``session``."""
+        """Publish the outcome of ``session``.
+
+        Attributes:
+            errors: what was asked for and could not be written, one line each.
+        """
         self._config = config
         self._session = session
         self._report: Report | None = None
-        self._errors: list[str] = []
+        self.errors: list[str] = []
 
     def header(self) -> list[str]:
         """Return the lines of pytest's header."""
@@ -64,6 +85,7 @@ class Publisher:
             for target, reason in session.proxies.items()
             if reason
         ]
+        lines += [f"edgeai: {warning}" for warning in host_warnings(session.host)]
         origins = describe_origins(session.settings)
         chosen = [
             f"{name} = {value} ({origin})"
@@ -118,17 +140,24 @@ class Publisher:
                             f"    {gate} {threshold.relation} {limit} ({threshold.origin})"
                         )
 
-    def publish(self, ledger: Ledger, notes: Iterable[str]) -> None:
+    def publish(
+        self, ledger: Ledger, notes: Iterable[str], problems: Mapping[str, UserError]
+    ) -> None:
         """Build the report, promote what may be promoted, and write every file that was asked for.
 
         A file that cannot be written is named in the summary, and fails no gate.
+
+        Args:
+            ledger: what was decided.
+            notes: what the reader should know.
+            problems: model name to why it could not be gated.
         """
         report = build_report(
             self._session,
             ledger,
             command=self._config.invocation_params.args,
-            notes=notes,
-            problems={name: str(error) for name, error in self._session.problems.items()},
+            notes=(*host_warnings(self._session.host), *notes),
+            problems={name: str(error) for name, error in problems.items()},
         )
         if self._session.settings.promote is not None:
             report = self._promote(report, self._session.settings.promote)
@@ -151,7 +180,7 @@ class Publisher:
         try:
             write()
         except EdgeAIError as error:
-            self._errors.append(str(error))
+            self.errors.append(str(error))
 
     def _promote(self, report: Report, directory: Path) -> Report:
         models: list[ModelReport] = []
@@ -166,7 +195,7 @@ class Publisher:
                 try:
                     bundle = promote(promoted, model, texts, directory)
                 except EdgeAIError as error:
-                    self._errors.append(f"{model.name} {candidate.id} was not promoted: {error}")
+                    self.errors.append(f"{model.name} {candidate.id} was not promoted: {error}")
                     candidates.append(candidate)
                     continue
                 candidates.append(promoted)
@@ -211,9 +240,18 @@ class Publisher:
                         extra_info={"target": candidate.target, "side": side},
                     )
 
+    def _has_something_to_say(self, report: Report) -> bool:
+        """Return whether a gate ran or could not run; tests of the user's own have no table."""
+        candidates = [candidate for model in report.models for candidate in model.candidates]
+        return bool(
+            self.errors
+            or any(model.problem for model in report.models)
+            or any(candidate.verdicts or candidate.unavailable for candidate in candidates)
+        )
+
     def print_summary(self, reporter: Any) -> None:
         """Print the table, and what could not be written."""
-        if self._report is None:
+        if self._report is None or not self._has_something_to_say(self._report):
             return
         encoding = getattr(reporter._tw._file, "encoding", None) or "ascii"
         try:
@@ -224,5 +262,5 @@ class Publisher:
         reporter.section("edge gates", sep="=")
         for line in render_terminal(self._report, reporter._tw.fullwidth, ascii_only=ascii_only):
             reporter.write_line(line.text, **MARKUP[line.style])
-        for error in self._errors:
+        for error in self.errors:
             reporter.write_line(f"ERROR: {error}", red=True, bold=True)

@@ -5,28 +5,33 @@ from __future__ import annotations
 import importlib
 import re
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_edgeai.errors import EdgeAIError, FrameworkMissing, UserError, WorkerFailure
 from pytest_edgeai.evidence import EvidenceStore
+from pytest_edgeai.judge.retention import (
+    accuracy_samples_needed,
+    can_ever_decide,
+    samples_to_ever_decide,
+)
 from pytest_edgeai.leftovers import Scratch
 from pytest_edgeai.manifest import ModelSpec
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
-from pytest_edgeai.measure.dataset import import_reference
 from pytest_edgeai.measure.exclusive import exclusive
 from pytest_edgeai.optimize.cache import ArtifactCache, artifact_key
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.preparation import PreparedModel, prepare_model
 from pytest_edgeai.progress import Progress
-from pytest_edgeai.records import Artifact, ModelFacts, Recipe, RuntimeOptions, Threshold, Verdict
+from pytest_edgeai.records import Artifact, ModelFacts, Recipe, RuntimeOptions, Verdict
 from pytest_edgeai.session import Session
 from pytest_edgeai.worker.host import Worker, WorkerSpec
 
 T = TypeVar("T")
 LOCK_LIMIT_S = 3600.0
+OPSET_KNOWN_EVERYWHERE = 23
+"""The ONNX opset of ONNX Runtime 1.23, the oldest version that the extras admit."""
 START_LIMIT_S = 120.0
 CONVERT = "convert"
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+")
@@ -51,7 +56,7 @@ class Workbench:
         self.evidence = EvidenceStore(session.evidence_directory)
         self._scratch = Scratch()
         self.scratch = self._scratch.directory
-        self._on_verdict = on_verdict
+        self.on_verdict = on_verdict
         self._cache = ArtifactCache(
             session.cache_directory / "artifacts",
             run_id=session.run_id,
@@ -277,8 +282,9 @@ class Workbench:
     def preflight(self, names: list[str]) -> dict[str, UserError]:
         """Check the models that are about to be gated; return what cannot be used.
 
-        The only model of a session is also loaded in its baseline's runtime, so that a file which
-        that runtime refuses is reported before anything else runs.
+        The only model of a session, and one of a newer opset than every supported runtime knows, is
+        also loaded in its baseline's runtime, so that a file which that runtime refuses is reported
+        before anything else runs.
         """
         # Importing what judges takes as long as starting a worker, and neither needs the other.
         threading.Thread(target=importlib.import_module, args=("scipy.special",)).start()
@@ -287,11 +293,32 @@ class Workbench:
             try:
                 self.progress.step(name, "checking the model and its data")
                 self.model(name)
-                if len(names) == 1:
+                self._say_samples_needed(name)
+                if len(names) == 1 or self.session.facts[name].opset > OPSET_KNOWN_EVERYWHERE:
                     self._check_baseline(name)
             except UserError as error:
                 problems[name] = error
         return problems
+
+    def _say_samples_needed(self, name: str) -> None:
+        """Say before anything runs that the evaluation data can never decide, if so."""
+        model = self.model(name)
+        thresholds = {
+            threshold.value
+            for candidate in self.session.candidates
+            if candidate.model.name == name
+            for threshold, on in [self.session.threshold(candidate, "accuracy_retained")]
+            if on and threshold.value is not None
+        }
+        for value in sorted(thresholds):
+            count = model.evaluation.samples
+            if model.metric_kind == "proportion" and not can_ever_decide(count, value):
+                self.progress.say(
+                    f"{name}: {count} evaluation samples can never decide accuracy_retained > "
+                    f"{value:g}; even without a single difference it takes "
+                    f"{samples_to_ever_decide(value)}, and {accuracy_samples_needed(value)} where "
+                    "99% is retained"
+                )
 
     def _check_baseline(self, name: str) -> None:
         candidate = next(
@@ -306,48 +333,6 @@ class Workbench:
                 f"{name}: the baseline did not start ({error}); its gates will say so"
             )
 
-    def verdict(
-        self, candidate: PlannedCandidate, gate_name: str, *, marker: float | None = None
-    ) -> Verdict:
-        """Measure, judge and record one gate; every failure to measure is an ``error`` verdict."""
-        gate = self.session.catalogue.gates[gate_name]
-        threshold, on = self.session.threshold(candidate, gate_name, marker=marker)
-        if not on:
-            verdict = _plain(
-                gate_name,
-                "not_applicable",
-                threshold,
-                gate.unit,
-                f"switched off ({threshold.origin})",
-            )
-        else:
-            try:
-                decide = import_reference(
-                    gate.decide, self.session.manifest.directory, f"gate {gate_name}"
-                )
-                verdict = decide(self, candidate, threshold)
-            except EdgeAIError as error:
-                tail = getattr(error, "output_tail", "")
-                verdict = _plain(
-                    gate_name,
-                    "error",
-                    threshold,
-                    gate.unit,
-                    f"could not be measured: {' '.join(str(error).split())}",
-                    {"output_tail": tail} if tail else {},
-                )
-        verdict = replace(verdict, threshold_origin=threshold.origin)
-        if gate.measures_speed and candidate.proxy_reason:
-            verdict = on_proxy(
-                verdict, candidate.proxy_reason, allowed=self.session.settings.allow_proxy
-            )
-        name = f"{gate_name}-marker" if marker is not None else gate_name
-        self.evidence.write_record(
-            f"{candidate.model.name}/{candidate.node}/verdicts/{name}", verdict
-        )
-        self._on_verdict(candidate, verdict)
-        return verdict
-
 
 def _baseline_key(candidate: PlannedCandidate) -> tuple[str, ...]:
     model = candidate.model
@@ -356,49 +341,3 @@ def _baseline_key(candidate: PlannedCandidate) -> tuple[str, ...]:
 
 def _candidate_key(candidate: PlannedCandidate) -> tuple[str, ...]:
     return (candidate.model.name, "candidate", candidate.recipe.id)
-
-
-def on_proxy(verdict: Verdict, proxy_reason: str, *, allowed: bool) -> Verdict:
-    """Return what a speed verdict is worth on a host that is not of the target's kind.
-
-    A proxy never certifies speed, so a pass always reads ``proxy``. A failure does so too, unless
-    the user asked for the proxy's word: then its "no" counts.
-    """
-    if verdict.outcome in ("error", "not_applicable"):
-        return verdict
-    if allowed and verdict.outcome in ("fail", "inconclusive"):
-        return replace(verdict, reason=f"{verdict.reason}; measured on a proxy: {proxy_reason}")
-    return replace(
-        verdict,
-        outcome="proxy",
-        reason=(
-            f"this host is a proxy: {proxy_reason}. "
-            f"Here it would be {verdict.outcome}: {verdict.reason}"
-        ),
-        advice="measure on a host of the target's kind, or accept this one with --edge-allow-proxy",
-        details={**verdict.details, "outcome_on_proxy": verdict.outcome},
-    )
-
-
-def _plain(
-    gate: str,
-    outcome: Any,
-    threshold: Threshold,
-    unit: str,
-    reason: str,
-    details: Mapping[str, Any] | None = None,
-) -> Verdict:
-    return Verdict(
-        gate=gate,
-        outcome=outcome,
-        observed=None,
-        interval=None,
-        confidence=None,
-        threshold=threshold.value,
-        relation=threshold.relation,
-        unit=unit,
-        samples=0,
-        reason=reason,
-        threshold_origin=threshold.origin,
-        details=details or {},
-    )

@@ -108,8 +108,9 @@ def judge_latency_consistency(
         if observed is not None and interval is not None:
             figure = (
                 f"p95 is {ratio_text(observed)} the baseline's ({100 * confidence:g}% interval "
-                f"{ratio_text(interval[0])} to {ratio_text(interval[1])}), at most "
-                f"{ratio_text(threshold.value)} allowed"
+                f"{ratio_text(interval[0])} to {ratio_text(interval[1])}); a lower bound above "
+                f"{ratio_text(threshold.value)} fails, an upper bound up to "
+                f"{ratio_text(threshold.value * PASS_MARGIN_RATIO)} passes"
             )
         state = "the budget is used up" if budget_spent else "sampling goes on"
         state = f"undecided after {count_text(timings.rounds, 'round')}, {state}: {figure}"

@@ -151,6 +151,7 @@ def test_no_space_for_the_report(place: Place) -> None:
     place.write(QUICK)
     process = start(place, GATE, "--edge-json=/dev/full", "--edge-markdown=report.md")
     text = finish(process)
+    assert process.returncode == pytest.ExitCode.USAGE_ERROR
     assert "ERROR: /dev/full: cannot be written: No space left on device" in text
     assert (place.path / "report.md").exists()
     assert Path("/dev/full").is_char_device()

@@ -156,6 +156,7 @@ def test_an_artifact_that_changed_since_it_was_measured_is_refused(place: Place)
         """
     )
     run = place.run(PROMOTE, "edgeai.toml", "test_last.py", own_cache=True)
+    assert run.code == pytest.ExitCode.USAGE_ERROR
     assert run.outcomes["passed"] == 6
     assert not promoted(place, run)
     assert "changed after it was measured" in run.text
@@ -181,6 +182,7 @@ def test_a_place_that_is_taken_is_told(place: Place) -> None:
     (place.path / "promoted").mkdir()
     (place.path / "promoted" / "linear").write_text("a file")
     run = place.run(PROMOTE)
+    assert run.code == pytest.ExitCode.USAGE_ERROR
     assert run.candidate()["promoted"] is False
     assert f"ERROR: linear {CANDIDATE} was not promoted: " in run.text
     assert "Traceback" not in run.text

@@ -85,7 +85,7 @@ def test_verdicts_follow_from_the_evidence_alone(place: Place) -> None:
     assert gates["accuracy_retained"]["observed"] == pytest.approx(ratio)
 
 
-def test_a_report_that_cannot_be_written_fails_no_gate(place: Place) -> None:
+def test_a_report_that_cannot_be_written_fails_the_run_and_no_gate(place: Place) -> None:
     place.write()
     place.pytester.makepyfile(
         test_takes="from pathlib import Path\ndef test_takes(): Path('edge.md').mkdir()\n"
@@ -93,7 +93,7 @@ def test_a_report_that_cannot_be_written_fails_no_gate(place: Place) -> None:
     run = place.run(
         "edgeai.toml", "test_takes.py", "-k", "sanity or takes", "--edge-markdown=edge.md"
     )
-    assert (run.code, run.outcomes["passed"]) == (0, 2)
+    assert (run.code, run.outcomes["passed"]) == (pytest.ExitCode.USAGE_ERROR, 2)
     assert "ERROR: " in run.text
     assert "edge.md: is a directory" in run.text
     assert "Traceback" not in run.text + run.result.stderr.str()

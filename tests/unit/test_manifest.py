@@ -187,3 +187,12 @@ def test_places_in_pyproject(tmp_path: Path) -> None:
     text = GOOD.replace("[models", "[tool.edgeai.models") + "batch = 0\n"
     with pytest.raises(ModelError, match=r"pyproject.toml \[tool.edgeai.models.m\] batch"):
         read(tmp_path, text, "pyproject.toml")
+
+
+def test_an_unknown_option_of_a_recipe_is_refused(tmp_path: Path) -> None:
+    recipe = (
+        '[[models.m.recipes]]\nframework = "openvino"\nscheme = "int8-weights"\n'
+        'options = { mod = "int8_sym" }\n'
+    )
+    with pytest.raises(UserError, match=r'unknown key "mod".*did you mean "mode"'):
+        read(tmp_path, GOOD + recipe)

@@ -6,6 +6,15 @@ from collections.abc import Mapping
 
 from pytest_edgeai.descriptors import FrameworkDescriptor
 
+_ONNXRUNTIME_OPTIONS = (
+    "nodes_to_exclude",
+    "op_types",
+    "per_channel",
+    "reduce_range",
+    "weight_type",
+)
+_OPENVINO_OPTIONS = ("ignored_names", "ignored_patterns", "ignored_types")
+
 ONNXRUNTIME = FrameworkDescriptor(
     name="onnxruntime",
     implementation="pytest_edgeai.optimize.frameworks.onnxruntime:OnnxRuntime",
@@ -13,6 +22,18 @@ ONNXRUNTIME = FrameworkDescriptor(
     distributions=("onnxruntime", "onnx"),
     formats=("onnx",),
     schemes={"convert": "float32", "int8-static": "int8", "int8-dynamic": "int8"},
+    options={
+        "int8-static": (
+            *_ONNXRUNTIME_OPTIONS,
+            "activation_type",
+            "calibrate_method",
+            "calibration_calls",
+            "moving_average",
+            "percentile",
+            "symmetric_activations",
+        ),
+        "int8-dynamic": _ONNXRUNTIME_OPTIONS,
+    },
 )
 """ONNX Runtime on the CPU, with its own quantization tools."""
 
@@ -23,6 +44,17 @@ OPENVINO = FrameworkDescriptor(
     distributions=("openvino", "nncf"),
     formats=("onnx", "openvino"),
     schemes={"convert": "float32", "int8-static": "int8", "int8-weights": "int8"},
+    options={
+        "int8-static": (
+            *_OPENVINO_OPTIONS,
+            "calibration_calls",
+            "fast_bias_correction",
+            "model_type",
+            "preset",
+            "target_device",
+        ),
+        "int8-weights": (*_OPENVINO_OPTIONS, "mode"),
+    },
 )
 """OpenVINO, quantized by NNCF."""
 

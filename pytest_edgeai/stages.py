@@ -1,0 +1,114 @@
+"""The stages from the baseline to what ships, measured for the report; they decide nothing."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import numpy as np
+
+from pytest_edgeai.errors import EdgeAIError
+from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, close_all
+from pytest_edgeai.measure.latency import Rounds, run_round, summarize, warm_up
+from pytest_edgeai.measurements import memory_of, place, title
+from pytest_edgeai.plan.selection import PlannedCandidate
+from pytest_edgeai.records import RuntimeOptions, Stage
+from pytest_edgeai.workbench import Workbench
+
+STAGE_ROUNDS = 60
+STAGE_LIMIT_S = 20.0
+
+
+def stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
+    """Return every stage from the baseline to what ships, timed in turns with each other.
+
+    Raises:
+        EdgeAIError: a stage could not be made or run.
+    """
+    key = ("stages", candidate.model.name, candidate.recipe.id)
+    return bench.once(key, lambda: _stages(bench, candidate))
+
+
+def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
+    model = bench.model(candidate.model.name)
+    converted = bench.converted(candidate)
+    artifact = bench.artifact(candidate)
+    framework = bench.session.catalogue.frameworks[candidate.recipe.framework]
+    interpreter = bench.session.interpreter(framework.name)
+    accelerated = RuntimeOptions(threads=0)
+    limit_s = bench.session.settings.time_limit
+    own: list[LoadedRunnable] = []
+    with bench.heavy(title(candidate)):
+        try:
+            for path, runtime in ((converted.path, bench.runtime()), (artifact.path, accelerated)):
+                runnable = Runnable(framework, interpreter, path, runtime)
+                own.append(LoadedRunnable(runnable, model.samples, time_limit_s=limit_s))
+            loaded = [
+                bench.loaded_baseline(candidate),
+                own[0],
+                bench.loaded_candidate(candidate),
+                own[1],
+            ]
+            rounds = _stage_rounds(bench, candidate, loaded)
+            memory_bytes = int(memory_of(bench, candidate, own[0].runnable)["model_bytes"])
+        finally:
+            close_all(own)
+    sizes = (
+        _baseline_size(bench, candidate),
+        converted.size_bytes,
+        artifact.size_bytes,
+        artifact.size_bytes,
+    )
+    names = ("baseline", "converted", "quantized", "accelerated")
+    measured = tuple(
+        Stage(
+            name=name,  # type: ignore[arg-type]
+            framework=side.runnable.framework.name,
+            runtime=side.runnable.runtime,
+            latency=summarize(
+                rounds,
+                index,
+                cpu_time_is_valid=side.cpu_time_is_valid,
+                threads=side.runnable.runtime.threads,
+                batch=model.samples.batching.samples_per_call,
+            ),
+            size_bytes=size,
+            metric=model.metric_name,
+            score=None,
+            memory_bytes=memory_bytes if name == "converted" else None,
+        )
+        for index, (name, side, size) in enumerate(zip(names, loaded, sizes, strict=True))
+    )
+    bench.evidence.write_record(place(candidate, "stages"), {"stages": measured})
+    bench.evidence.write_arrays(
+        place(candidate, "stages"),
+        {f"{name}_wall_ns": np.asarray(rounds.wall_ns[index]) for index, name in enumerate(names)},
+    )
+    return measured
+
+
+def _stage_rounds(
+    bench: Workbench, candidate: PlannedCandidate, loaded: list[LoadedRunnable]
+) -> Rounds:
+    bench.progress.step(title(candidate), "timing the stages")
+    lead_in = warm_up(loaded)
+    rounds = Rounds.of(len(loaded))
+    generator = random.Random(0)
+    deadline = time.monotonic() + STAGE_LIMIT_S
+    while len(rounds) < STAGE_ROUNDS and (len(rounds) < 3 or time.monotonic() < deadline):
+        run_round(loaded, lead_in, rounds, generator, 0)
+    return rounds
+
+
+def _baseline_size(bench: Workbench, candidate: PlannedCandidate) -> int:
+    if candidate.model.baseline == "same-framework":
+        return bench.converted(candidate).size_bytes
+    return bench.model(candidate.model.name).facts.size_bytes
+
+
+def try_stages(bench: Workbench, candidate: PlannedCandidate) -> None:
+    """Measure the stages for the report; a failure is a note and decides nothing."""
+    try:
+        stages(bench, candidate)
+    except EdgeAIError as error:
+        bench.progress.note(f"{title(candidate)}: the stages were not measured ({error})")

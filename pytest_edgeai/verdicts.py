@@ -1,0 +1,120 @@
+"""Reach one verdict: measure and judge a gate, weigh the host, and keep the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pytest_edgeai.errors import EdgeAIError
+from pytest_edgeai.measure.dataset import import_reference
+from pytest_edgeai.plan.selection import PlannedCandidate
+from pytest_edgeai.records import Threshold, Verdict
+from pytest_edgeai.workbench import Workbench
+
+
+def reach_verdict(
+    bench: Workbench, candidate: PlannedCandidate, gate_name: str, *, marker: float | None = None
+) -> Verdict:
+    """Measure, judge and record one gate; every failure to measure is an ``error`` verdict.
+
+    Args:
+        bench: makes and measures.
+        candidate: what is judged.
+        gate_name: name of the gate.
+        marker: the limit that a marker or a call set; ``None`` for the session's.
+    """
+    gate = bench.session.catalogue.gates[gate_name]
+    threshold, on = bench.session.threshold(candidate, gate_name, marker=marker)
+    if not on:
+        verdict = _plain(
+            gate_name,
+            "not_applicable",
+            threshold,
+            gate.unit,
+            f"switched off ({threshold.origin})",
+        )
+    else:
+        try:
+            decide = import_reference(
+                gate.decide, bench.session.manifest.directory, f"gate {gate_name}"
+            )
+            verdict = decide(bench, candidate, threshold)
+        except EdgeAIError as error:
+            tail = getattr(error, "output_tail", "")
+            verdict = _plain(
+                gate_name,
+                "error",
+                threshold,
+                gate.unit,
+                f"could not be measured: {' '.join(str(error).split())}",
+                {"output_tail": tail} if tail else {},
+            )
+    verdict = replace(verdict, threshold_origin=threshold.origin)
+    if gate.measures_speed and candidate.proxy_reason:
+        verdict = on_proxy(
+            verdict, candidate.proxy_reason, allowed=bench.session.settings.allow_proxy
+        )
+    name = f"{gate_name}-marker" if marker is not None else gate_name
+    place = f"{candidate.model.name}/{candidate.node}/verdicts/{name}"
+    verdict = _recorded(bench, place, verdict)
+    bench.on_verdict(candidate, verdict)
+    return verdict
+
+
+def _recorded(bench: Workbench, place: str, verdict: Verdict) -> Verdict:
+    """Return the verdict with its evidence written; one that cannot be traced is no pass."""
+    try:
+        bench.evidence.write_record(place, verdict)
+    except EdgeAIError as error:
+        if verdict.outcome != "pass":
+            bench.progress.note(f"the evidence is incomplete: {error}")
+            return verdict
+        return replace(verdict, outcome="error", reason=f"its evidence cannot be kept: {error}")
+    return verdict
+
+
+def on_proxy(verdict: Verdict, proxy_reason: str, *, allowed: bool) -> Verdict:
+    """Return what a speed verdict is worth on a host that is not of the target's kind.
+
+    A proxy never certifies speed, so a pass always reads ``proxy``. A failure does so too, unless
+    the user asked for the proxy's word: then its "no" counts.
+    """
+    if verdict.outcome in ("error", "not_applicable"):
+        return verdict
+    if allowed and verdict.outcome in ("fail", "inconclusive"):
+        return replace(verdict, reason=f"{verdict.reason}; measured on a proxy: {proxy_reason}")
+    return replace(
+        verdict,
+        outcome="proxy",
+        reason=(
+            f"this host is a proxy: {proxy_reason}. "
+            f"Here it would be {verdict.outcome}: {verdict.reason}"
+        ),
+        advice="measure on a host of the target's kind, or accept this one with --edge-allow-proxy",
+        details={**verdict.details, "outcome_on_proxy": verdict.outcome},
+    )
+
+
+def _plain(
+    gate: str,
+    outcome: Any,
+    threshold: Threshold,
+    unit: str,
+    reason: str,
+    details: Mapping[str, Any] | None = None,
+) -> Verdict:
+    return Verdict(
+        gate=gate,
+        outcome=outcome,
+        observed=None,
+        interval=None,
+        confidence=None,
+        threshold=threshold.value,
+        relation=threshold.relation,
+        unit=unit,
+        samples=0,
+        reason=reason,
+        threshold_origin=threshold.origin,
+        details=details or {},
+    )
