@@ -110,7 +110,7 @@ GATES: Mapping[str, GateDescriptor] = {
             f"{_DECIDING}:decide_precision_proof",
             "at_least",
             MINIMUM_QUANTIZED_RATIO,
-            "ratio",
+            "share",
             "its weights are of the claimed precision and it runs on the claimed device",
             lowest=0.0,
             highest=1.0,
