@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from pytest_edgeai import measurements
+from pytest_edgeai import measurements, stages
 from pytest_edgeai.measure.bench import LoadedRunnable
 
 STEPS = {
     "accuracy evaluation": (LoadedRunnable, "evaluate"),
     "rounds in turns": (measurements, "interleave"),
-    "rounds of the stages": (measurements, "_stage_rounds"),
+    "rounds of the stages": (stages, "_stage_rounds"),
     "memory in fresh processes": (measurements, "measure_memory"),
     "loading models into workers": (LoadedRunnable, "__init__"),
 }

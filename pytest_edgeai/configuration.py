@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pytest_edgeai.errors import UserError, did_you_mean
+from pytest_edgeai.errors import UserError, did_you_mean, unknown_word
 from pytest_edgeai.files import expand_home
 from pytest_edgeai.records import JSON
 from pytest_edgeai.settings import BY_NAME, ENVIRONMENT_PREFIX, OPTIONS, Option
@@ -117,12 +117,7 @@ def check_manifest_settings(table: Mapping[str, JSON], where: str) -> None:
     allowed = sorted(option.name for option in OPTIONS if option.in_manifest)
     for key in table:
         if key not in allowed:
-            raise UserError(
-                f'unknown key "{key}"',
-                where=where,
-                allowed=", ".join(allowed),
-                advice=did_you_mean(key, allowed),
-            )
+            raise unknown_word("key", key, allowed, where=where)
 
 
 def _place(name: str, origin: str) -> str:

@@ -12,7 +12,7 @@ from pytest_edgeai.assess.hardware import read_host
 from pytest_edgeai.collect import ManifestFile, one_item_per_problem
 from pytest_edgeai.comparison import VERDICTS, marker_overrides
 from pytest_edgeai.display import TerminalDisplay
-from pytest_edgeai.errors import EdgeAIError, UserError, did_you_mean
+from pytest_edgeai.errors import UserError, unknown_word
 from pytest_edgeai.files import check_writable_directory
 from pytest_edgeai.invocation import is_worker, read_settings, run_id
 from pytest_edgeai.ledger import Ledger
@@ -188,11 +188,8 @@ class Driver:
                     )
                 for name in marker.args:
                     if name not in names:
-                        raise UserError(
-                            f'unknown name "{name}"',
-                            where=f"{item.nodeid} {marker_name}",
-                            allowed=", ".join(names),
-                            advice=did_you_mean(str(name), names),
+                        raise unknown_word(
+                            "name", str(name), names, where=f"{item.nodeid} {marker_name}"
                         )
         for marker in item.iter_markers("edge_gate"):
             marker_overrides(marker, session.catalogue.gates, item.nodeid)
@@ -322,6 +319,3 @@ def _wanted(metafunc: pytest.Metafunc, candidate: PlannedCandidate) -> bool:
         if named and value not in named:
             return False
     return True
-
-
-__all__ = ["DRIVER", "Driver", "EdgeAIError", "activate", "running_test", "workbench_of"]

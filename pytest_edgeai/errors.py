@@ -20,7 +20,7 @@ class UserError(EdgeAIError):
             what: what is wrong.
             where: file, table and key it was found in.
             allowed: the values that would have been accepted.
-            advice: what to do about it.
+            advice: what to do about it, a sentence without its full stop.
         """
         self.what = what
         self.where = where
@@ -30,7 +30,7 @@ class UserError(EdgeAIError):
         if allowed:
             line += f"; allowed: {allowed}"
         if advice:
-            line += f". {advice}"
+            line += f". {advice[0].upper()}{advice[1:]}"
         super().__init__(" ".join(line.split()))
 
 
@@ -84,3 +84,29 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Return ``'did you mean "x"?'`` for the closest allowed word, or an empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f'did you mean "{close[0]}"?' if close else ""
+
+
+def unknown_word(
+    kind: str,
+    word: str,
+    allowed: Iterable[str],
+    *,
+    where: str = "",
+    error: type[UserError] = UserError,
+) -> UserError:
+    """Return the error for a word that is not one of those allowed, with the closest of them.
+
+    Args:
+        kind: what the word should name (``target``).
+        word: what was written.
+        allowed: every word that would have been accepted.
+        where: file, table and key it was found in.
+        error: the kind of error.
+    """
+    known = list(allowed)
+    return error(
+        f'unknown {kind} "{word}"',
+        where=where,
+        allowed=", ".join(known),
+        advice=did_you_mean(word, known),
+    )

@@ -168,7 +168,7 @@ class HostFacts:
         memory_bytes: physical memory, or the container's limit where that is lower.
         simd: the features that decide INT8 speed (``avx2``, ``avx512_vnni``, ``avx_vnni``,
             ``amx_int8``, ``asimddp``, ``i8mm`` ...).
-        virtualization: hypervisor or container where one is recognised.
+        virtualization: hypervisor or container where one is recognized.
         sources: fact name to the interface that it was read from.
         accelerators: processors beside the CPU, as the system's own interfaces list them.
         power_source: ``mains`` or ``battery``.

@@ -14,11 +14,11 @@ from pathlib import Path
 from pytest_edgeai.errors import UserError
 
 _ADVICE = {
-    errno.ENOSPC: "Free some space or choose another disk.",
-    errno.EDQUOT: "Free some space or choose another disk.",
-    errno.EACCES: "Choose a path that you may write to.",
-    errno.EPERM: "Choose a path that you may write to.",
-    errno.EROFS: "Choose a path on a disk that can be written to.",
+    errno.ENOSPC: "Free some space or choose another disk",
+    errno.EDQUOT: "Free some space or choose another disk",
+    errno.EACCES: "Choose a path that you may write to",
+    errno.EPERM: "Choose a path that you may write to",
+    errno.EROFS: "Choose a path on a disk that can be written to",
 }
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
         MetricDescriptor,
         TargetDescriptor,
     )
-    from pytest_edgeai.manifest import ModelSpec
     from pytest_edgeai.records import ModelFacts, Recipe, Verdict
     from pytest_edgeai.report.content import CandidateReport
+    from pytest_edgeai.specification import ModelSpec
 
 
 @pytest.hookspec
@@ -42,9 +42,9 @@ def pytest_edgeai_targets() -> Sequence[TargetDescriptor]:  # type: ignore[empty
 
     For example::
 
-    def pytest_edgeai_targets():
-        return [TargetDescriptor("kiosk", "our kiosk, an Intel N100", ("openvino",),
-                                 host_vendors=("GenuineIntel",))]
+        def pytest_edgeai_targets():
+            return [TargetDescriptor("kiosk", "our kiosk, an Intel N100", ("openvino",),
+                                     host_vendors=("GenuineIntel",))]
     """
 
 
@@ -54,8 +54,8 @@ def pytest_edgeai_metrics() -> Sequence[MetricDescriptor]:  # type: ignore[empty
 
     For example::
 
-    def pytest_edgeai_metrics():
-        return [MetricDescriptor("top5", "our_metrics:top5", "proportion")]
+        def pytest_edgeai_metrics():
+            return [MetricDescriptor("top5", "our_metrics:top5", "proportion")]
     """
 
 
@@ -65,10 +65,10 @@ def pytest_edgeai_gates() -> Sequence[GateDescriptor]:  # type: ignore[empty-bod
 
     For example::
 
-    def pytest_edgeai_gates():
-        return [GateDescriptor("cold_start", "our_gates:test_cold_start",
-                               "our_gates:decide_cold_start", "at_most", 2e9, "ns",
-                               "the first answer comes within two seconds")]
+        def pytest_edgeai_gates():
+            return [GateDescriptor("cold_start", "our_gates:test_cold_start",
+                                   "our_gates:decide_cold_start", "at_most", 2e9, "ns",
+                                   "the first answer comes within two seconds")]
     """
 
 
@@ -92,8 +92,8 @@ def pytest_edgeai_verdict(model: str, candidate: str, target: str, verdict: Verd
 
     For example::
 
-    def pytest_edgeai_verdict(model, candidate, target, verdict):
-        print(model, candidate, verdict.gate, verdict.outcome)
+        def pytest_edgeai_verdict(model, candidate, target, verdict):
+            print(model, candidate, verdict.gate, verdict.outcome)
     """
 
 
@@ -103,6 +103,6 @@ def pytest_edgeai_promote(model: str, candidate: CandidateReport, bundle: Path) 
 
     For example::
 
-    def pytest_edgeai_promote(model, candidate, bundle):
-        shutil.copytree(bundle, "/srv/models" / bundle.name)
+        def pytest_edgeai_promote(model, candidate, bundle):
+            shutil.copytree(bundle, "/srv/models" / bundle.name)
     """

@@ -11,6 +11,7 @@ from typing import Any
 from pytest_edgeai import __version__
 from pytest_edgeai.configuration import describe_origins
 from pytest_edgeai.evidence import EvidenceStore
+from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.promote.decision import blocked_by
 from pytest_edgeai.records import (
@@ -23,7 +24,6 @@ from pytest_edgeai.records import (
     Verdict,
 )
 from pytest_edgeai.report.content import CandidateReport, HostReport, ModelReport, Report
-from pytest_edgeai.report.ranking import worst_by_gate
 from pytest_edgeai.session import Session
 
 Key = tuple[str, str, str]

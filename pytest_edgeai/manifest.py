@@ -6,34 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_edgeai.configuration import check_manifest_settings
-from pytest_edgeai.errors import ModelError, UserError, did_you_mean
+from pytest_edgeai.errors import ModelError, UserError, did_you_mean, unknown_word
 from pytest_edgeai.files import expand_home
 from pytest_edgeai.model_tables import read_gates, read_model_table
 from pytest_edgeai.specification import (
-    BASELINES,
     Catalogue,
-    DataSource,
     KnownFailure,
     Manifest,
     ModelSpec,
 )
 from pytest_edgeai.tables import Table, read_toml
 from pytest_edgeai.thresholds import unknown_gate
-
-__all__ = [
-    "BASELINES",
-    "MANIFEST_NAME",
-    "PYPROJECT_NAME",
-    "Catalogue",
-    "DataSource",
-    "KnownFailure",
-    "Manifest",
-    "ModelSpec",
-    "find_manifest",
-    "has_edgeai_table",
-    "read_manifest",
-    "read_tables",
-]
 
 MANIFEST_NAME = "edgeai.toml"
 PYPROJECT_NAME = "pyproject.toml"
@@ -139,12 +122,7 @@ def _read_known_failures(
         model = entry.text("model", required=True) or ""
         gate = entry.text("gate", required=True) or ""
         if model not in models:
-            raise UserError(
-                f'unknown model "{model}"',
-                where=f"{entry.where} model",
-                allowed=", ".join(models),
-                advice=did_you_mean(model, models),
-            )
+            raise unknown_word("model", model, models, where=f"{entry.where} model")
         if gate not in catalogue.gates:
             raise unknown_gate(gate, catalogue.gates, f"{entry.where} gate")
         reason = entry.text("reason", required=True) or ""
@@ -173,12 +151,7 @@ def _read_interpreters(table: Table, directory: Path, catalogue: Catalogue) -> d
     interpreters: dict[str, Path] = {}
     for name in table:
         if name not in catalogue.frameworks:
-            raise UserError(
-                f'unknown framework "{name}"',
-                where=table.where,
-                allowed=", ".join(catalogue.frameworks),
-                advice=did_you_mean(name, catalogue.frameworks),
-            )
+            raise unknown_word("framework", name, catalogue.frameworks, where=table.where)
         entry = table.table(name)
         entry.refuse_unknown(("python",))
         text = entry.text("python", required=True) or ""

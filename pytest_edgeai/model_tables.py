@@ -6,18 +6,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pytest_edgeai.errors import ModelError, UserError, did_you_mean
+from pytest_edgeai.errors import ModelError, UserError, did_you_mean, unknown_word
 from pytest_edgeai.files import expand_home
 from pytest_edgeai.records import JSON, Recipe
 from pytest_edgeai.specification import BASELINES, Catalogue, DataSource, ModelSpec
 from pytest_edgeai.tables import Table
 from pytest_edgeai.tasks import TASKS
-from pytest_edgeai.thresholds import LARGEST, parse_limit, unknown_gate
+from pytest_edgeai.thresholds import LARGEST, parse_limit
 
 MOST_SAMPLES_PER_CALL = 65536
 _NAME = re.compile(r"\w[\w.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_MODEL_KEYS = (
+MODEL_KEYS = (
     "path",
     "task",
     "data",
@@ -53,7 +53,7 @@ def read_model_table(
             f'"{name}" cannot name a model', where=place, allowed="letters, digits, _ . and -"
         )
     table = Table(raw, place, error=ModelError)
-    table.refuse_unknown(_MODEL_KEYS)
+    table.refuse_unknown(MODEL_KEYS)
     task = table.text("task", required=True) or ""
     if task not in TASKS:
         raise ModelError(
@@ -149,12 +149,7 @@ def _read_metric(table: Table, task: str, place: str, catalogue: Catalogue) -> s
 def _one_of(table: Table, key: str, default: str, allowed: tuple[str, ...]) -> str:
     value = table.text(key, default=default) or default
     if value not in allowed:
-        raise ModelError(
-            f'unknown {key} "{value}"',
-            where=f"{table.where} {key}",
-            allowed=", ".join(allowed),
-            advice=did_you_mean(value, allowed),
-        )
+        raise unknown_word(key, value, allowed, where=f"{table.where} {key}", error=ModelError)
     return value
 
 
@@ -162,11 +157,8 @@ def _read_targets(table: Table, place: str, catalogue: Catalogue) -> tuple[str, 
     targets = table.texts("targets")
     for target in targets or ():
         if target not in catalogue.targets:
-            raise ModelError(
-                f'unknown target "{target}"',
-                where=f"{place} targets",
-                allowed=", ".join(catalogue.targets),
-                advice=did_you_mean(target, catalogue.targets),
+            raise unknown_word(
+                "target", target, catalogue.targets, where=f"{place} targets", error=ModelError
             )
     return targets
 
@@ -187,13 +179,7 @@ def read_gates(table: Table, catalogue: Catalogue) -> dict[str, JSON]:
         elif key in extra:
             _positive(raw, where)
         else:
-            error = unknown_gate(key, {**catalogue.gates, **extra}, table.where)
-            raise type(error)(
-                f'unknown key "{key}"',
-                where=error.where,
-                allowed=error.allowed,
-                advice=error.advice,
-            )
+            raise unknown_word("key", key, sorted({**catalogue.gates, **extra}), where=table.where)
         values[key] = raw
     return values
 
@@ -214,20 +200,18 @@ def _read_recipes(table: Table, catalogue: Catalogue) -> tuple[Recipe, ...] | No
         entry.refuse_unknown(("framework", "scheme", "options", "label"))
         name = entry.text("framework", required=True) or ""
         if name not in catalogue.frameworks:
-            raise ModelError(
-                f'unknown framework "{name}"',
+            raise unknown_word(
+                "framework",
+                name,
+                catalogue.frameworks,
                 where=f"{entry.where} framework",
-                allowed=", ".join(catalogue.frameworks),
-                advice=did_you_mean(name, catalogue.frameworks),
+                error=ModelError,
             )
         schemes = [scheme for scheme in catalogue.frameworks[name].schemes if scheme != "convert"]
         scheme = entry.text("scheme", required=True) or ""
         if scheme not in schemes:
-            raise ModelError(
-                f'unknown scheme "{scheme}" of {name}',
-                where=f"{entry.where} scheme",
-                allowed=", ".join(schemes),
-                advice=did_you_mean(scheme, schemes),
+            raise unknown_word(
+                f"{name} scheme", scheme, schemes, where=f"{entry.where} scheme", error=ModelError
             )
         label = entry.text("label") or ""
         if label and not _NAME.fullmatch(label):

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from pytest_edgeai.assess.model import read_model
-from pytest_edgeai.errors import ModelError, did_you_mean
-from pytest_edgeai.manifest import DataSource
+from pytest_edgeai.errors import ModelError, unknown_word
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
 from pytest_edgeai.measure.dataset import batching, load_dataset, stage_arrays
 from pytest_edgeai.plan.recipes import NEEDS_CALIBRATION, default_recipes
 from pytest_edgeai.records import JSON, Recipe
 from pytest_edgeai.runnable import CandidateModel
+from pytest_edgeai.specification import DataSource
 from pytest_edgeai.workbench import CONVERT, Workbench
 
 
@@ -70,10 +70,8 @@ class Optimizer:
         elif scheme in self._framework.schemes:
             recipe = Recipe(self._framework.name, scheme, options or {})
         else:
-            raise ModelError(
-                f'unknown scheme "{scheme}" of {self._framework.name}',
-                allowed=", ".join(self._framework.schemes),
-                advice=did_you_mean(scheme, self._framework.schemes),
+            raise unknown_word(
+                f"{self._framework.name} scheme", scheme, self._framework.schemes, error=ModelError
             )
         if recipe.scheme in NEEDS_CALIBRATION and source is None:
             raise ModelError(

@@ -8,7 +8,6 @@ from typing import Any, Literal, cast
 
 from pytest_edgeai.assess.model import read_model
 from pytest_edgeai.errors import ModelError, did_you_mean
-from pytest_edgeai.manifest import Catalogue, ModelSpec
 from pytest_edgeai.measure.bench import Samples
 from pytest_edgeai.measure.dataset import (
     Dataset,
@@ -21,6 +20,7 @@ from pytest_edgeai.measure.dataset import (
 from pytest_edgeai.measure.metrics import is_text
 from pytest_edgeai.measure.quality import Metric, check_label_fit
 from pytest_edgeai.records import ModelFacts, TensorSpec
+from pytest_edgeai.specification import Catalogue, ModelSpec
 from pytest_edgeai.tasks import CLASSIFICATION_TASKS
 
 

@@ -106,7 +106,7 @@ class RuntimeOptions:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One optimised model on disk.
+    """One optimized model on disk.
 
     Attributes:
         path: the file that the framework loads; its companions lie beside it.
@@ -141,7 +141,7 @@ class PrecisionFacts:
 
     Attributes:
         weight_elements: dtype name to number of weight elements stored on disk.
-        quantized_operators: operators (by type) that compute on quantised weights or activations,
+        quantized_operators: operators (by type) that compute on quantized weights or activations,
             as the artifact declares them.
         executed_precisions: precision name to number of executed operators, as the *runtime*
             reports it after compiling; empty where the runtime cannot tell.

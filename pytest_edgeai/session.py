@@ -13,8 +13,7 @@ from typing import Any
 from pytest_edgeai.assess.model import read_model
 from pytest_edgeai.configuration import Settings
 from pytest_edgeai.descriptors import FrameworkDescriptor, TargetDescriptor
-from pytest_edgeai.errors import ModelError, UserError, WorkerFailure, did_you_mean
-from pytest_edgeai.manifest import Catalogue, Manifest, ModelSpec
+from pytest_edgeai.errors import ModelError, UserError, WorkerFailure, unknown_word
 from pytest_edgeai.measure.dataset import check_npz_header
 from pytest_edgeai.plan.selection import (
     ChooseRecipes,
@@ -25,6 +24,7 @@ from pytest_edgeai.plan.selection import (
 )
 from pytest_edgeai.plan.targets import proxy_reason
 from pytest_edgeai.records import HostFacts, ModelFacts, Threshold
+from pytest_edgeai.specification import Catalogue, Manifest, ModelSpec
 from pytest_edgeai.thresholds import resolve_threshold, unknown_gate
 from pytest_edgeai.worker.host import ProbeResult, WorkerSpec, probe
 
@@ -351,12 +351,7 @@ def _check_candidates(
 def _targets(settings: Settings, catalogue: Catalogue) -> tuple[TargetDescriptor, ...]:
     for name in settings.target:
         if name not in catalogue.targets:
-            raise UserError(
-                f'unknown target "{name}"',
-                where=settings.where("target"),
-                allowed=", ".join(catalogue.targets),
-                advice=did_you_mean(name, catalogue.targets),
-            )
+            raise unknown_word("target", name, catalogue.targets, where=settings.where("target"))
     return tuple(catalogue.targets[name] for name in settings.target)
 
 
@@ -364,12 +359,7 @@ def _selected_names(settings: Settings, manifest: Manifest) -> set[str]:
     known = {model.name for model in manifest.models} | set(manifest.problems)
     for name in settings.model:
         if name not in known:
-            raise UserError(
-                f'unknown model "{name}"',
-                where=settings.where("model"),
-                allowed=", ".join(sorted(known)),
-                advice=did_you_mean(name, known),
-            )
+            raise unknown_word("model", name, sorted(known), where=settings.where("model"))
     return set(settings.model) or known
 
 

@@ -13,10 +13,10 @@ from pytest_edgeai.descriptors import (
 )
 from pytest_edgeai.errors import UserError
 from pytest_edgeai.judge.artifact import MINIMUM_QUANTIZED_RATIO
-from pytest_edgeai.manifest import Catalogue
 from pytest_edgeai.measure.metrics import METRICS
 from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
 from pytest_edgeai.plan.targets import TARGETS
+from pytest_edgeai.specification import Catalogue
 
 _TESTS = "pytest_edgeai.gates"
 _DECIDING = "pytest_edgeai.deciding"

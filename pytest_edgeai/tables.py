@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_edgeai.errors import UserError, did_you_mean
+from pytest_edgeai.errors import UserError, unknown_word
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -64,12 +64,7 @@ class Table:
         """Raise for the first key that is not allowed."""
         for key in self._raw:
             if key not in allowed:
-                raise self._error(
-                    f'unknown key "{key}"',
-                    where=self.where,
-                    allowed=", ".join(allowed),
-                    advice=did_you_mean(key, allowed),
-                )
+                raise unknown_word("key", key, allowed, where=self.where, error=self._error)
 
     def raw(self, key: str, default: Any = None) -> Any:
         """Return the value as TOML has it."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_edgeai.descriptors import GateDescriptor
-from pytest_edgeai.errors import UserError, did_you_mean
+from pytest_edgeai.errors import UserError, unknown_word
 from pytest_edgeai.records import Threshold
 
 SIZE_UNITS: Mapping[str, int] = {
@@ -72,12 +72,7 @@ def _allowed(gate: GateDescriptor) -> str:
 
 def unknown_gate(name: str, gates: Mapping[str, GateDescriptor], where: str) -> UserError:
     """Return the error for a gate that does not exist."""
-    return UserError(
-        f'unknown gate "{name}"',
-        where=where,
-        allowed=", ".join(sorted(gates)),
-        advice=did_you_mean(name, gates),
-    )
+    return unknown_word("gate", name, sorted(gates), where=where)
 
 
 def marker_limit(gate: GateDescriptor, overrides: Mapping[str, Any], where: str) -> float | None:

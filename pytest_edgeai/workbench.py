@@ -11,13 +11,7 @@ from typing import Any, TypeVar
 
 from pytest_edgeai.errors import EdgeAIError, FrameworkMissing, UserError, WorkerFailure
 from pytest_edgeai.evidence import EvidenceStore
-from pytest_edgeai.judge.retention import (
-    accuracy_samples_needed,
-    can_ever_decide,
-    samples_to_ever_decide,
-)
 from pytest_edgeai.leftovers import Scratch
-from pytest_edgeai.manifest import ModelSpec
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
 from pytest_edgeai.measure.exclusive import exclusive
 from pytest_edgeai.optimize.cache import ArtifactCache, artifact_key
@@ -26,6 +20,7 @@ from pytest_edgeai.preparation import PreparedModel, prepare_model
 from pytest_edgeai.progress import Progress
 from pytest_edgeai.records import Artifact, ModelFacts, Recipe, RuntimeOptions, Verdict
 from pytest_edgeai.session import Session
+from pytest_edgeai.specification import ModelSpec
 from pytest_edgeai.worker.host import Worker, WorkerSpec
 
 T = TypeVar("T")
@@ -287,7 +282,8 @@ class Workbench:
         before anything else runs.
         """
         # Importing what judges takes as long as starting a worker, and neither needs the other.
-        threading.Thread(target=importlib.import_module, args=("scipy.special",)).start()
+        importing = threading.Thread(target=importlib.import_module, args=("scipy.special",))
+        importing.start()
         problems: dict[str, UserError] = {}
         for name in names:
             try:
@@ -298,10 +294,18 @@ class Workbench:
                     self._check_baseline(name)
             except UserError as error:
                 problems[name] = error
+        importing.join()
         return problems
 
     def _say_samples_needed(self, name: str) -> None:
         """Say before anything runs that the evaluation data can never decide, if so."""
+        # Judging imports SciPy, which collecting has no use for.
+        from pytest_edgeai.judge.retention import (
+            accuracy_samples_needed,
+            can_ever_decide,
+            samples_to_ever_decide,
+        )
+
         model = self.model(name)
         thresholds = {
             threshold.value

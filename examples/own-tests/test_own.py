@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from pytest_edgeai.comparison import EdgeCompare
-from pytest_edgeai.manifest import ModelSpec
 from pytest_edgeai.optimizer import Optimizer
 from pytest_edgeai.records import HostFacts
 from pytest_edgeai.runnable import BaselineModel, CandidateModel
+from pytest_edgeai.specification import ModelSpec
 
 IMAGES = Path(__file__).parent.parent / "digits" / "test.npz"
 DIGITS = "../digits/digits.onnx"  # from the directory of the manifest

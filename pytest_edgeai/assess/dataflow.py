@@ -20,7 +20,7 @@ from pytest_edgeai.records import Architecture
 MIN_WEIGHT_ELEMENTS = 2
 # A convolution uses each weight once per output position, a dense layer once. Without running
 # shape inference, 7 x 7 is assumed: the smallest map of the common classifiers (ResNet, VGG and
-# MobileNet at 224 x 224), so the estimate never favours convolutions unduly.
+# MobileNet at 224 x 224), so the estimate never favors convolutions unduly.
 ASSUMED_POSITIONS = 49
 
 _FLOATS = frozenset(

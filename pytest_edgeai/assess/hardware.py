@@ -219,7 +219,7 @@ def _directories(
 def _virtualization(
     root: Path, hypervisor_flag: bool, machine: str, system: str
 ) -> tuple[str, str]:
-    """Return ``container on hypervisor``, or the one that is recognised, with the sources."""
+    """Return ``container on hypervisor``, or the one that is recognized, with the sources."""
     found: list[str] = []
     sources: list[str] = []
 

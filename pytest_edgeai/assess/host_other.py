@@ -50,7 +50,7 @@ class SystemFacts:
         cpu_model: its marketing name.
         memory_bytes: physical memory.
         simd: features that decide INT8 speed.
-        virtualization: hypervisor where one is recognised.
+        virtualization: hypervisor where one is recognized.
         cores: cores that the process may use; ``None`` where the system does not restrict them.
         interface: the interface that the facts were read from.
     """

@@ -73,10 +73,14 @@ def judge_memory(
     if not fault and min(baseline) <= -minimum_baseline_bytes:
         fault = f"the baseline's memory was measured as {bytes_text(min(baseline))}"
     if not fault and descriptive.median(baseline) < minimum_baseline_bytes:
+        needed, least = (
+            bytes_text(size) for size in (descriptive.median(baseline), minimum_baseline_bytes)
+        )
+        # Sizes that read alike would make the sentence contradict itself.
+        needs = f"just less than {least}" if needed == least else f"only {needed}"
         reason = (
-            f"the baseline needs only {bytes_text(descriptive.median(baseline))} of model memory, "
-            f"less than {bytes_text(minimum_baseline_bytes)}: too little to compare, the file size "
-            "decides"
+            f"the baseline needs {needs} of model memory, and from {least} on two models can be "
+            "compared: the file size decides"
         )
         return make_verdict(
             CUT_GATE,

@@ -114,6 +114,14 @@ def _class_recall(quality: PairedQuality) -> dict[str, JSON]:
     }
 
 
+def _most_frequent_share(quality: PairedQuality) -> float | None:
+    """Accuracy of the constant answer; ``None`` where no two classes, or another metric, count."""
+    if quality.classes is None or quality.metric != "accuracy":
+        return None
+    _, support = np.unique(np.asarray(quality.classes), return_counts=True)
+    return float(support.max() / support.sum()) if len(support) > 1 else None
+
+
 def _judge_proportion(quality: PairedQuality, threshold: Threshold, alpha: float) -> Verdict:
     baseline, candidate = quality.baseline_scores == 1, quality.candidate_scores == 1
     counts = PairedCounts(
@@ -143,6 +151,12 @@ def _judge_proportion(quality: PairedQuality, threshold: Threshold, alpha: float
         f"{percent_text(baseline_metric)} on {count_text(counts.samples, 'sample')} "
         f"({counts.lost} lost, {counts.gained} gained)"
     )
+    guess = _most_frequent_share(quality)
+    if guess is not None and baseline_metric <= guess:
+        what += (
+            f"; the baseline is no better than always answering the most frequent class "
+            f"({percent_text(guess)}): check the labels and their order"
+        )
     needed = None
     if outcome == "inconclusive" and threshold.value is not None:
         needed = _samples_for_proportion(counts, limit, alpha)

@@ -125,7 +125,7 @@ def _furthest_lost(
 
 
 def _exact_p_value(counts: PairedCounts, theta: float, z: float, *, more: bool) -> float:
-    """P(score >= z), or P(score <= z), at the least favourable nuisance parameter, plus 0.001."""
+    """P(score >= z), or P(score <= z), at the least favorable nuisance parameter, plus 0.001."""
     m = counts.informative
     # Gains per informative sample; beyond these edges some cell would have a negative probability.
     edges = max(0.0, (theta - 1) / theta), theta / (1 + theta)

@@ -1,4 +1,4 @@
-"""How a verdict is put together and worded: figures with units a person can read."""
+"""How a verdict is put together, worded and weighed: figures with units a person can read."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
         ValueError: if there are no outcomes.
     """
     return min(outcomes, key=_SEVERITY.index)
+
+
+def worst_by_gate(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
+    """Return gate name to its worst verdict, in the order in which the gates first appear.
+
+    A rerun never improves a verdict: a gate that passes at the third attempt did not hold.
+    """
+    kept: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        known = kept.get(verdict.gate)
+        if known is None or worst((known.outcome, verdict.outcome)) != known.outcome:
+            kept[verdict.gate] = verdict
+    return kept
 
 
 def make_verdict(

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError, did_you_mean
 from pytest_edgeai.files import cannot_write
-from pytest_edgeai.manifest import DataSource
 from pytest_edgeai.records import TensorSpec
+from pytest_edgeai.specification import DataSource
 
 LABELS = "labels"
 CLASSES = "classes"

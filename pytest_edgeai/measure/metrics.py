@@ -58,8 +58,9 @@ def class_output(outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> s
         shapes = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in outputs.items())
         raise ModelError(
             f"{'several outputs' if found else 'no output'} could answer with classes ({shapes})",
-            allowed='an output of shape (samples, classes); choose one with output = "NAME", '
-            "or write a metric",
+            allowed="an output of shape (samples, classes), at least two of them",
+            advice='Choose one with output = "NAME", or, for a single probability or several '
+            'labels per sample, write a metric: metric = "module:function"',
         )
     return found[0]
 
@@ -95,7 +96,11 @@ def check_labels(labels: NDArray[Any], classes: int | None) -> None:
         ModelError: wrong shape, dtype or range.
     """
     if labels.ndim != 1:
-        raise ModelError(f"labels have shape {labels.shape}", allowed="one class per sample")
+        raise ModelError(
+            f"labels have shape {labels.shape}",
+            allowed="one class per sample",
+            advice='For several labels per sample write a metric: metric = "module:function"',
+        )
     if labels.dtype.kind not in "iu":
         raise ModelError(f"labels are {labels.dtype}", allowed="integers from 0, or strings")
     low, high = int(labels.min()), int(labels.max())

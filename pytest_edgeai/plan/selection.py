@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_edgeai.descriptors import FrameworkDescriptor, TargetDescriptor
-from pytest_edgeai.errors import UserError, did_you_mean
-from pytest_edgeai.manifest import BASELINES, ModelSpec
+from pytest_edgeai.errors import UserError, unknown_word
 from pytest_edgeai.plan.recipes import NEEDS_CALIBRATION, default_recipes
 from pytest_edgeai.records import ModelFacts, Recipe
+from pytest_edgeai.specification import BASELINES, ModelSpec
 
 PRIMARY = "primary"
 ALL = "all"
@@ -70,12 +70,7 @@ def check_requested(
     allowed = (PRIMARY, ALL, *frameworks)
     for name in requested:
         if name not in allowed:
-            raise UserError(
-                f'unknown framework "{name}"',
-                where=where,
-                allowed=", ".join(allowed),
-                advice=did_you_mean(name, allowed),
-            )
+            raise unknown_word("framework", name, allowed, where=where)
     if len(requested) > 1 and (PRIMARY in requested or ALL in requested):
         raise UserError(
             f'"{",".join(requested)}" mixes words', where=where, allowed="primary, or all, or names"

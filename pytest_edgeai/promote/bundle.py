@@ -118,7 +118,7 @@ def promote(
         raise UserError(
             f"{model.name} {candidate.id} cannot be promoted: {error.strerror or error}",
             where=os.fsdecode(error.filename) if error.filename else str(directory),
-            advice="Free some space or choose another disk." if error.errno == errno.ENOSPC else "",
+            advice="Free some space or choose another disk" if error.errno == errno.ENOSPC else "",
         ) from error
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.records import PROMOTABLE_OUTCOMES, Outcome, Verdict
-from pytest_edgeai.report.ranking import worst_by_gate
 
 
 def blocked_by(

@@ -105,7 +105,7 @@ def _suite(
 def _problem_suite(report: Report, model: ModelReport) -> TestSuite:
     name = _attribute(model.name)
     case = TestCase("candidates", classname=name)
-    problem = model.problem or "No candidate was planned for this model."
+    problem = model.problem or "no candidate was planned for this model"
     case.add_error_info(_attribute(problem), _legal(problem), "error")
     target = report.hosts[0].target if report.hosts else ""
     properties = {_attribute(k): _attribute(v) for k, v in _properties(report, target).items()}

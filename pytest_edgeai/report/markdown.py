@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.records import Outcome
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
 from pytest_edgeai.report.quantities import NOTHING, verdict_estimate, verdict_threshold
@@ -12,7 +13,6 @@ from pytest_edgeai.report.ranking import (
     gates_not_run,
     may_be_promoted,
     recommended,
-    worst_by_gate,
 )
 from pytest_edgeai.report.terminal import measured_baseline, score_title, stage_cells
 from pytest_edgeai.report.text import one_line

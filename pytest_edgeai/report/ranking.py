@@ -1,38 +1,15 @@
-"""Which verdict of a gate counts, and which candidates are worth choosing."""
+"""Which candidates may be promoted, and which of them are worth choosing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-from pytest_edgeai.records import Outcome, Verdict
+from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.report.content import CandidateReport
-
-SEVERITY: Mapping[Outcome, int] = {
-    "pass": 0,
-    "not_applicable": 1,
-    "proxy": 2,
-    "inconclusive": 3,
-    "fail": 4,
-    "error": 5,
-}
-"""Outcomes from best to worst; of several verdicts of one gate the worst counts."""
 
 PARETO_GATES = ("speedup", "accuracy_retained", "memory_cut")
 """Gates whose observed values are traded against each other; more is better for each."""
-
-
-def worst_by_gate(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
-    """Return gate name to its worst verdict, in the order in which the gates first appear.
-
-    A rerun never improves a verdict: a gate that passes at the third attempt did not hold.
-    """
-    worst: dict[str, Verdict] = {}
-    for verdict in verdicts:
-        known = worst.get(verdict.gate)
-        if known is None or SEVERITY[verdict.outcome] > SEVERITY[known.outcome]:
-            worst[verdict.gate] = verdict
-    return worst
 
 
 def gates_not_run(candidate: CandidateReport) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.records import Outcome, Stage, Verdict
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
 from pytest_edgeai.report.quantities import (
@@ -14,7 +15,7 @@ from pytest_edgeai.report.quantities import (
     verdict_estimate,
     verdict_threshold,
 )
-from pytest_edgeai.report.ranking import gates_not_run, worst_by_gate
+from pytest_edgeai.report.ranking import gates_not_run
 from pytest_edgeai.report.tables import Column, layout
 from pytest_edgeai.report.text import display_width, one_line, wrap
 from pytest_edgeai.report.wording import (
@@ -123,9 +124,12 @@ def render_terminal(report: Report, width: int, *, ascii_only: bool = False) -> 
 
 
 def _model(page: _Page, model: ModelReport) -> Iterator[Line]:
-    heading = f"{model.name}: {model.task}, baseline {model.baseline_path.as_posix()}"
-    if model.baseline_framework:
-        heading += f" in {model.baseline_framework}"
+    heading = model.name
+    # Without a task, the tables of the model could not be read: its path is not known either.
+    if model.task:
+        heading += f": {model.task}, baseline {model.baseline_path.as_posix()}"
+        if model.baseline_framework:
+            heading += f" in {model.baseline_framework}"
     yield from page.prose(heading, "title", hanging=2)
     if model.problem:
         yield from page.prose(model.problem, "fail", indent=2, hanging=2)

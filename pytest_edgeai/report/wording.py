@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.records import Outcome, Verdict
 from pytest_edgeai.report.content import CandidateReport, HostReport, ModelReport
-from pytest_edgeai.report.ranking import may_be_promoted, worst_by_gate
+from pytest_edgeai.report.ranking import may_be_promoted
 
 OUTCOME_WORDS: Mapping[Outcome, str] = {
     "pass": "pass",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import scipy.special  # noqa: F401  (as below: pytest_edgeai imports it when models are checked)
 from edge_runs import CANDIDATE, QUICK, Place
 from models import Project
 
@@ -189,7 +190,7 @@ UNKNOWN = {
     ),
     "recipe scheme": (
         '[[models.m.recipes]]\nframework = "onnxruntime"\nscheme = "int8-statc"\n',
-        'edgeai.toml [[models.m.recipes]] #1 scheme: unknown scheme "int8-statc" of onnxruntime',
+        'edgeai.toml [[models.m.recipes]] #1 scheme: unknown onnxruntime scheme "int8-statc"',
         "int8-static",
     ),
     "recipe key": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,14 @@ import pytest
 from edge_runs import Place
 from models import require
 
-from pytest_edgeai.manifest import Catalogue, read_manifest
+from pytest_edgeai.manifest import read_manifest
 from pytest_edgeai.measure.metrics import METRICS
+from pytest_edgeai.model_tables import MODEL_KEYS
 from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
 from pytest_edgeai.plan.targets import TARGETS
 from pytest_edgeai.settings import OPTIONS
 from pytest_edgeai.shipped import GATES
+from pytest_edgeai.specification import Catalogue
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -103,6 +106,31 @@ def test_the_gate_of_the_plugin_guide_runs(place: Place) -> None:
     run = place.run("-k", "few_files")
     assert run.code == 0, run.text
     assert run.outcomes["passed"] == 1
+
+
+def test_the_json_report_of_the_documentation_has_the_keys_of_the_schema() -> None:
+    (block,) = blocks(ROOT / "docs/reports.md", "json")
+    report = json.loads(block)
+    text = (ROOT / "pytest_edgeai/report/schema-1.json").read_text(encoding="utf-8")
+    schema = json.loads(text)
+    model = report["models"][0]
+    candidate = model["candidates"][0]
+    shown = {
+        "model": model,
+        "measurements": model["baseline"]["measurements"],
+        "candidate": candidate,
+        "gate": candidate["gates"][0],
+    }
+    assert set(report) == set(schema["properties"])
+    for name, part in shown.items():
+        assert set(part) == set(schema["$defs"][name]["properties"]), name
+
+
+def test_the_manifest_page_names_every_key_of_a_model() -> None:
+    page = ROOT / "docs/manifest.md"
+    text = page.read_text(encoding="utf-8").split("### Data", 1)[0]
+    keys = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert sorted(keys) == sorted(MODEL_KEYS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

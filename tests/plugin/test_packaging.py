@@ -19,7 +19,25 @@ HELD_IN_WHEEL = (
     "pytest_edgeai/report/schema-1.json",
     "pytest_edgeai/worker/__main__.py",
 )
-HELD_IN_SDIST = ("gates/test_speedup.py", "fixtures/candidates.py", "LICENSE", "README.md")
+HELD_IN_SDIST = (
+    "gates/test_speedup.py",
+    "fixtures/candidates.py",
+    "pytest_edgeai/py.typed",
+    "pytest_edgeai/report/schema-1.json",
+    "tests/networks.py",
+    "tests/unit/test_architecture.py",
+    "tests/worker/conftest.py",
+    "benchmarks/common.py",
+    "docs/statistics.md",
+    "examples/digits/train.py",
+    "examples/digits/edgeai.toml",
+    "conftest.py",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "README.md",
+)
+LARGEST_SDIST_BYTES = 2**20
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
@@ -57,7 +75,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "dist",
         "__pycache__",
         ".*_cache",
-        "*.onnx",
+        ".hypothesis",
         ".venv",
     )
     shutil.copytree(ROOT, copy, ignore=ignored)
@@ -88,6 +106,8 @@ def test_the_sdist_is_complete(source: Path, tmp_path: Path) -> None:
         names = {name.split("/", 1)[-1] for name in content.getnames()}
     for name in HELD_IN_SDIST:
         assert name in names
+    assert not [name for name in names if "/." in name or name.endswith((".onnx", ".pyc"))]
+    assert archive.stat().st_size < LARGEST_SDIST_BYTES
 
 
 def test_the_installed_wheel_works_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> None:

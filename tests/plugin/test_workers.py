@@ -53,7 +53,7 @@ class Crashes(Copies):
 class Hangs(Copies):
     def misbehave(self):
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
-        print("waiting for a licence server", child.pid, flush=True)
+        print("waiting for a license server", child.pid, flush=True)
         time.sleep(1000)
 
 
@@ -125,7 +125,7 @@ def test_a_hang_ends_within_the_time_limit_with_everything_it_started(place: Pla
     reasons = {g["reason"] for g in run.candidate()["gates"] if g["outcome"] == "error"}
     assert len(reasons) == 1
     assert "no answer within 3 s" in reasons.pop()
-    (line,) = {x for x in run.text.splitlines() if x.startswith("  waiting for a licence server")}
+    (line,) = {x for x in run.text.splitlines() if x.startswith("  waiting for a license server")}
     assert not _alive(int(line.split()[-1]))
 
 

@@ -101,7 +101,7 @@ def test_what_may_not_be_written_is_refused_and_kept(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 4
     assert all("cannot be written: Permission denied" in line for line in lines)
-    assert all("Choose a path that you may write to." in line for line in lines)
+    assert all("Choose a path that you may write to" in line for line in lines)
     assert kept.read_text() == "old"
     assert list(tmp_path.iterdir()) == [kept]
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_edgeai.judge.verdict import worst
 from pytest_edgeai.ledger import Ledger, verdict_from_json
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import Outcome, Verdict, to_json
-from pytest_edgeai.report.ranking import SEVERITY
 
 CANDIDATE = cast(PlannedCandidate, SimpleNamespace(model=SimpleNamespace(name="m"), node="c"))
-OUTCOMES = tuple(SEVERITY)
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
 def verdict(outcome: str, gate: str = "speedup", origin: str = "default") -> Verdict:
@@ -54,9 +54,9 @@ def test_a_verdict_survives_the_way_through_json(outcome: str) -> None:
 
 @given(st.lists(st.sampled_from([o for o in OUTCOMES if o != "inconclusive"]), min_size=1))
 def test_of_decided_verdicts_the_worst_counts_in_any_order(outcomes: list[str]) -> None:
-    worst = max(outcomes, key=lambda outcome: SEVERITY[cast(Outcome, outcome)])
-    assert outcome_after(*outcomes) == worst
-    assert outcome_after(*reversed(outcomes)) == worst
+    expected = worst(cast(Outcome, outcome) for outcome in outcomes)
+    assert outcome_after(*outcomes) == expected
+    assert outcome_after(*reversed(outcomes)) == expected
 
 
 @pytest.mark.parametrize("later", OUTCOMES)

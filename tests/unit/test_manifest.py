@@ -8,17 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_edgeai.errors import ModelError, UserError
-from pytest_edgeai.manifest import (
-    Catalogue,
-    Manifest,
-    find_manifest,
-    has_edgeai_table,
-    read_manifest,
-)
+from pytest_edgeai.manifest import find_manifest, has_edgeai_table, read_manifest
 from pytest_edgeai.measure.metrics import METRICS
 from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
 from pytest_edgeai.plan.targets import TARGETS
 from pytest_edgeai.shipped import GATES
+from pytest_edgeai.specification import Catalogue, Manifest
 
 CATALOGUE = Catalogue(FRAMEWORKS, TARGETS, METRICS, GATES)
 MODEL = """
@@ -194,5 +189,5 @@ def test_an_unknown_option_of_a_recipe_is_refused(tmp_path: Path) -> None:
         '[[models.m.recipes]]\nframework = "openvino"\nscheme = "int8-weights"\n'
         'options = { mod = "int8_sym" }\n'
     )
-    with pytest.raises(UserError, match=r'unknown key "mod".*did you mean "mode"'):
+    with pytest.raises(UserError, match=r'unknown key "mod".*Did you mean "mode"'):
         read(tmp_path, GOOD + recipe)

@@ -13,12 +13,13 @@ from models import linear_classifier, write_project
 from pytest_edgeai.assess.hardware import read_host
 from pytest_edgeai.configuration import resolve
 from pytest_edgeai.errors import ModelError, UserError
-from pytest_edgeai.manifest import Catalogue, read_manifest
+from pytest_edgeai.manifest import read_manifest
 from pytest_edgeai.measure.metrics import METRICS
 from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
 from pytest_edgeai.plan.targets import TARGETS
 from pytest_edgeai.session import Installations, Session, open_session
 from pytest_edgeai.shipped import GATES
+from pytest_edgeai.specification import Catalogue
 
 HOST = dataclasses.replace(
     read_host(), cpu_vendor="GenuineIntel", cpu_model="Core", architecture="x86_64"

@@ -147,17 +147,17 @@ def test_excluded_node_stays_float(drive: Drive, convolution: MakeModel) -> None
     ("scheme", "options", "message"),
     [
         ("int8-static", {"per_chanel": True}, 'unknown option "per_chanel"'),
-        ("int8-static", {"per_chanel": True}, 'did you mean "per_channel"?'),
-        ("int8-static", {"calibrate_method": "minmacks"}, 'did you mean "minmax"?'),
+        ("int8-static", {"per_chanel": True}, 'Did you mean "per_channel"?'),
+        ("int8-static", {"calibrate_method": "minmacks"}, 'Did you mean "minmax"?'),
         ("int8-static", {"per_channel": 1}, 'option "per_channel" is 1'),
         ("int8-static", {"percentile": 7}, "a number from 50 to 100"),
         ("int8-static", {"calibration_calls": 0}, "a whole number from 1 on"),
         ("int8-static", {"op_types": "Conv"}, "a list of strings"),
         ("int8-static", {"op_types": ["LSTM"]}, "no operator was quantized; the model has"),
-        ("int8-static", {"nodes_to_exclude": ["gem"]}, 'did you mean "gemm"?'),
+        ("int8-static", {"nodes_to_exclude": ["gem"]}, 'Did you mean "gemm"?'),
         ("int8-dynamic", {"calibrate_method": "minmax"}, 'unknown option "calibrate_method"'),
         ("convert", {"per_channel": True}, "allowed: no options"),
-        ("int8-statik", {}, 'did you mean "int8-static"?'),
+        ("int8-statik", {}, 'Did you mean "int8-static"?'),
     ],
 )
 def test_wrong_recipe(
@@ -170,6 +170,21 @@ def test_wrong_recipe(
     model = convolution()
     with pytest.raises(ModelError, match=re.escape(message)):
         drive(ONNXRUNTIME).optimize(model, scheme, **options)
+
+
+@pytest.mark.parametrize("scheme", ["int8-static", "int8-dynamic"])
+def test_repeated_import_of_an_opset(drive: Drive, convolution: MakeModel, scheme: str) -> None:
+    """Files of skl2onnx have it; the runtime takes it and its quantizer does not."""
+    import onnx
+
+    model = convolution()
+    content = onnx.load(model.path)
+    content.opset_import.add(domain="", version=17)
+    onnx.save(content, model.path)
+    onnxruntime = drive(ONNXRUNTIME)
+    made = onnxruntime.optimize(model, scheme)
+    onnxruntime.load(made["path"])
+    assert 0 < relative_error(onnxruntime.evaluate(model)["scores"], model.expected) < 0.1
 
 
 def test_missing_calibration(drive: Drive, convolution: MakeModel) -> None:

@@ -240,8 +240,8 @@ def test_artifact_can_be_a_source(drive: Drive, convolution: MakeModel) -> None:
 @pytest.mark.parametrize(
     ("scheme", "options", "message"),
     [
-        ("int8-static", {"presset": "mixed"}, 'did you mean "preset"?'),
-        ("int8-static", {"target_device": "CPUU"}, 'did you mean "CPU"?'),
+        ("int8-static", {"presset": "mixed"}, 'Did you mean "preset"?'),
+        ("int8-static", {"target_device": "CPUU"}, 'Did you mean "CPU"?'),
         ("int8-static", {"ignored_names": ["nope"]}, "nncf cannot make int8-static of this model"),
         (
             "int8-static",
@@ -294,7 +294,7 @@ def test_runtime_options(drive: Drive, convolution: MakeModel) -> None:
     openvino.load(path, threads=2, hints={"ENABLE_CPU_PINNING": "YES"})
     with pytest.raises(UserError, match=r'finds no device "NPUU"; allowed: .*CPU'):
         openvino.load(path, device="NPUU")
-    with pytest.raises(UserError, match=r'no property "NUM_STREEMS". did you mean "NUM_STREAMS"'):
+    with pytest.raises(UserError, match=r'no property "NUM_STREEMS". Did you mean "NUM_STREAMS"'):
         openvino.load(path, hints={"NUM_STREEMS": "1"})
     with pytest.raises(UserError, match=r"refuses the runtime properties: .*number of streams"):
         openvino.load(path, hints={"NUM_STREAMS": "many"})

@@ -162,6 +162,7 @@ class _Steps:
         source = self._with_new_opset(self.request.source)
         prepared = self.folder / "prepared.onnx"
         _preprocess(source, prepared, self.folder, self.report)
+        _import_opsets_once(prepared)
         self._check_excluded(prepared)
         self.progress("quantizing", 0.2)
         if calibration is None:
@@ -357,6 +358,17 @@ def _preprocess_once(source: Path, target: Path, report: Report) -> None:
     raise ModelError(
         f"onnxruntime cannot prepare the model: {one_line(failures[-1])}", where=str(source)
     ) from failures[-1]
+
+
+def _import_opsets_once(path: Path) -> None:
+    """Drop repeated imports of one opset, which skl2onnx writes and the quantizer refuses."""
+    model = onnx.load(path, load_external_data=False)
+    imports = {(entry.domain, entry.version): entry for entry in model.opset_import}
+    if len(imports) < len(model.opset_import):
+        unique = list(imports.values())
+        del model.opset_import[:]
+        model.opset_import.extend(unique)
+        onnx.save(model, path)
 
 
 def _is_large(source: Path) -> bool:

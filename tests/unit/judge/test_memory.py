@@ -86,6 +86,13 @@ def test_small_baseline_leaves_it_to_the_file_size(baseline: Any) -> None:
     assert "the file size decides" in verdict.reason
 
 
+def test_a_baseline_just_below_the_minimum_does_not_read_like_it() -> None:
+    just_below = judge_memory(samples((7.96, 7.97, 7.98), (1, 1, 1)), HALF)
+    assert "needs just less than 8.0 MiB of model memory" in just_below.reason
+    below = judge_memory(samples((5.2, 5.2, 5.2), (1, 1, 1)), HALF)
+    assert "needs only 5.2 MiB of model memory, and from 8.0 MiB on" in below.reason
+
+
 @pytest.mark.parametrize(
     ("baseline", "candidate"),
     [

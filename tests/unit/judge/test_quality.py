@@ -221,3 +221,24 @@ def test_a_candidate_without_loss_passes() -> None:
     assert verdict.outcome == "pass"
     assert verdict.observed is None
     assert "no loss at all" in verdict.reason
+
+
+def labeled(classes: list[int], right: list[float], metric: str = "accuracy") -> PairedQuality:
+    scores = np.asarray(right)
+    return PairedQuality(metric, "proportion", scores, scores, np.asarray(classes))
+
+
+@pytest.mark.parametrize(
+    ("quality", "remarked"),
+    [
+        (labeled([0, 1, 2, 3] * 50, [1.0, 0.0, 0.0, 0.0] * 50), True),
+        (labeled([0, 0, 0, 1] * 50, [1.0, 1.0, 0.0, 0.0] * 50), True),
+        (labeled([0, 1, 2, 3] * 50, [1.0, 1.0, 0.0, 0.0] * 50), False),
+        (labeled([0] * 200, [1.0] * 200), False),
+        (labeled([0, 1, 2, 3] * 50, [1.0, 0.0, 0.0, 0.0] * 50, "our:metric"), False),
+    ],
+    ids=["as by chance", "below the majority", "better", "one class", "metric of the user"],
+)
+def test_a_baseline_that_only_guesses_is_remarked(quality: PairedQuality, remarked: bool) -> None:
+    verdict = judge_accuracy(quality, RETAIN)
+    assert ("check the labels and their order" in verdict.reason) == remarked

@@ -11,8 +11,9 @@ from pytest_edgeai.judge.verdict import (
     percent_text,
     ratio_text,
     worst,
+    worst_by_gate,
 )
-from pytest_edgeai.records import Outcome, Threshold
+from pytest_edgeai.records import Outcome, Threshold, Verdict
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,24 @@ def test_an_open_side_of_an_interval_is_unbounded() -> None:
 )
 def test_worst(outcomes: list[Outcome], expected: str) -> None:
     assert worst(outcomes) == expected
+
+
+def verdict_of(gate: str, outcome: Outcome, samples: int = 1) -> Verdict:
+    return Verdict(gate, outcome, None, None, None, None, "at_least", "ratio", samples, "")
+
+
+@pytest.mark.parametrize("outcome", ["fail", "error", "inconclusive", "proxy"])
+def test_of_several_verdicts_of_a_gate_the_worst_counts(outcome: Outcome) -> None:
+    other, passed = verdict_of("memory_cut", "pass"), verdict_of("speedup", "pass")
+    worse = verdict_of("speedup", outcome)
+    for order in ((other, passed, worse, passed), (other, worse, passed)):
+        assert worst_by_gate(order) == {"memory_cut": other, "speedup": worse}
+        assert list(worst_by_gate(order)) == ["memory_cut", "speedup"]
+
+
+def test_of_equal_verdicts_of_a_gate_the_first_counts() -> None:
+    first, second = verdict_of("speedup", "fail", 1), verdict_of("speedup", "fail", 2)
+    assert worst_by_gate((first, second)) == {"speedup": first}
 
 
 def test_a_pass_carries_no_advice() -> None:

@@ -13,7 +13,6 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError, UserError
-from pytest_edgeai.manifest import DataSource
 from pytest_edgeai.measure.dataset import (
     Dataset,
     batching,
@@ -26,6 +25,7 @@ from pytest_edgeai.measure.dataset import (
     stage_arrays,
 )
 from pytest_edgeai.records import TensorSpec
+from pytest_edgeai.specification import DataSource
 
 Array = NDArray[Any]
 WHERE = "edgeai.toml [models.m] data"

@@ -65,6 +65,11 @@ def test_an_ambiguous_output_is_refused(outputs: dict[str, Array], expected: str
         class_output(outputs, np.arange(3))
 
 
+def test_a_single_probability_is_told_of_metrics() -> None:
+    with pytest.raises(ModelError, match='write a metric: metric = "module:function"'):
+        class_output({"probability": np.ones((3, 1), np.float32)}, np.array([0, 1, 1]))
+
+
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [

@@ -4,12 +4,12 @@ import json
 import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cache_racer import make_slowly
 
 from pytest_edgeai.errors import ModelError, UserError
 from pytest_edgeai.optimize.cache import STALE_AFTER_S, ArtifactCache, artifact_key
@@ -67,8 +67,8 @@ def test_the_address_covers_everything_that_an_artifact_depends_on() -> None:
 
 
 def test_the_address_ignores_order_label_and_reason() -> None:
-    relabelled = Recipe("onnxruntime", "int8-static", {"per_channel": True}, "label", "reason")
-    assert key() == key(versions={"b": "2", "a": "1"}) == key(recipe=relabelled)
+    relabeled = Recipe("onnxruntime", "int8-static", {"per_channel": True}, "label", "reason")
+    assert key() == key(versions={"b": "2", "a": "1"}) == key(recipe=relabeled)
 
 
 def test_what_was_made_once_is_found_again(tmp_path: Path) -> None:
@@ -190,27 +190,11 @@ def test_a_cache_below_a_file_is_a_users_error(tmp_path: Path) -> None:
         cached(tmp_path / "file" / "cache", maker())
 
 
-def _make_slowly(directory: str, barrier: threading.Barrier, number: int) -> None:
-    barrier.wait()
-
-    def make(output: Path) -> tuple[Path, tuple[str, ...]]:
-        (output / "model.onnx").write_bytes(b"first half, ")
-        time.sleep(0.2)
-        with (output / "model.onnx").open("ab") as file:
-            file.write(b"second half")
-        with (Path(directory) / "made").open("a") as file:
-            file.write(f"{number}\n")
-        return output / "model.onnx", ()
-
-    artifact = cached(Path(directory) / "cache", make, run_id=str(number))
-    assert artifact.path.read_bytes() == b"first half, second half"
-
-
 def test_processes_that_race_for_one_artifact_make_it_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)
     racers = [
-        context.Process(target=_make_slowly, args=(str(tmp_path), barrier, number))
+        context.Process(target=make_slowly, args=(str(tmp_path), KEY, barrier, number))
         for number in range(3)
     ]
     for racer in racers:

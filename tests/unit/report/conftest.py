@@ -120,7 +120,7 @@ def typical_report() -> Report:
             interval=(1.27, 1.356),
             reason="The candidate is 1.31x as fast as the baseline, and at most 1.36x; 1.5x is "
             "required.",
-            advice="Dynamic quantisation leaves convolutions in FP32: try the int8-static scheme.",
+            advice="Dynamic quantization leaves convolutions in FP32: try the int8-static scheme.",
         ),
         dataclasses.replace(
             by_gate["memory_cut"],
@@ -176,7 +176,7 @@ def typical_report() -> Report:
                             (stage("quantized", "onnxruntime", 3.13, 5.9, 24.1),), failing, GATES,
                             False, ("speedup", "memory_cut", "artifact_size", "output_sanity",
                                     "precision_proof"),
-                            {"speedup": "dynamic quantisation of a CNN is slow; issue 41"}),
+                            {"speedup": "dynamic quantization of a CNN is slow; issue 41"}),
             CandidateReport("openvino-int8-static-mixed-per-channel-bias-corrected-with-sq",
                             "intel", Recipe("openvino", "int8-static"), None, (), broken, GATES,
                             False, GATES),

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.records import Artifact, Recipe, Verdict
 from pytest_edgeai.report.content import CandidateReport, Report
-from pytest_edgeai.report.ranking import PARETO_GATES, pareto_front, recommended, worst_by_gate
+from pytest_edgeai.report.ranking import PARETO_GATES, pareto_front, recommended
 
 
 @pytest.fixture(name="passed")
@@ -26,14 +27,6 @@ def with_figures(
         for gate, value in zip(PARETO_GATES, figures, strict=True)
     )
     return dataclasses.replace(candidate, id=name, verdicts=verdicts)
-
-
-def test_of_several_verdicts_the_worst_counts(passed: CandidateReport) -> None:
-    first = passed.verdicts[0]
-    for outcome in ("fail", "inconclusive", "error", "proxy", "not_applicable"):
-        worse = dataclasses.replace(first, outcome=outcome)
-        for order in ((first, worse, first), (worse, first)):
-            assert worst_by_gate(order)[first.gate].outcome == outcome
 
 
 def test_the_front_is_what_no_other_candidate_beats(passed: CandidateReport) -> None:

@@ -39,6 +39,14 @@ def test_origins_stand_beside_their_thresholds_where_there_is_room(typical: Repo
     assert "set by" not in shown
 
 
+def test_a_model_whose_tables_are_unread_has_no_baseline(typical: Report) -> None:
+    unread = dataclasses.replace(
+        typical.models[-1], name="dyn", task="", problem='unknown key "op_type"'
+    )
+    shown = text(dataclasses.replace(typical, models=(unread,))).splitlines()
+    assert shown[shown.index("dyn") + 1] == '  unknown key "op_type"'
+
+
 def test_words_carry_the_decision(typical: Report) -> None:
     words = " ".join(text(typical).split())
     assert "SHIP: digits openvino-int8-static was promoted" in words
@@ -69,7 +77,7 @@ def test_every_reason_and_advice_is_told_once(typical: Report) -> None:
                 if verdict.outcome != "pass":
                     assert words.count(verdict.reason) == 1
                     assert words.count(verdict.advice) == 1 or not verdict.advice
-    assert "Known failure: dynamic quantisation of a CNN is slow; issue 41" in words
+    assert "Known failure: dynamic quantization of a CNN is slow; issue 41" in words
 
 
 def test_stages_show_where_the_gain_comes_from(typical: Report) -> None:

@@ -57,12 +57,12 @@ def test_names_are_strings(value: object) -> None:
 
 
 def test_unread_option_is_unknown() -> None:
-    read = options(colour="red")
+    read = options(colors="red")
     read.choice("color", "red", ("red",))
     with pytest.raises(ModelError) as caught:
         read.finish()
     assert str(caught.value) == (
-        'recipe framework-scheme: unknown option "colour"; allowed: color. did you mean "color"?'
+        'recipe framework-scheme: unknown option "colors"; allowed: color. Did you mean "color"?'
     )
 
 
