@@ -123,8 +123,11 @@ class Publisher:
                 reporter.write_line(f"  {step}")
             for candidate in self._session.candidates:
                 if candidate.model.name == name:
+                    options = "".join(
+                        f" {key}={value}" for key, value in candidate.recipe.options.items()
+                    )
                     reporter.write_line(
-                        f"  candidate {candidate.node} {dict(candidate.recipe.options) or ''} "
+                        f"  candidate {candidate.node}{options} "
                         f"against {candidate.baseline_framework}"
                     )
                     for gate in self._session.gates_of(candidate):
@@ -132,7 +135,7 @@ class Publisher:
                         limit = (
                             "off"
                             if not on
-                            else ""
+                            else "no limit"
                             if threshold.value is None
                             else f"{threshold.value:g}"
                         )

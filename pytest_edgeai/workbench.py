@@ -13,6 +13,7 @@ from pytest_edgeai.errors import EdgeAIError, FrameworkMissing, UserError, Worke
 from pytest_edgeai.evidence import EvidenceStore
 from pytest_edgeai.leftovers import Scratch
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
+from pytest_edgeai.measure.dataset import repeated_samples
 from pytest_edgeai.measure.exclusive import exclusive
 from pytest_edgeai.optimize.cache import ArtifactCache, artifact_key
 from pytest_edgeai.plan.selection import PlannedCandidate
@@ -28,6 +29,8 @@ LOCK_LIMIT_S = 3600.0
 OPSET_KNOWN_EVERYWHERE = 23
 """The ONNX opset of ONNX Runtime 1.23, the oldest version that the extras admit."""
 START_LIMIT_S = 120.0
+MAXIMUM_REPEATED_RATIO = 0.1
+"""Share of repeated evaluation samples that goes unsaid: coarse tabular data has some by nature."""
 CONVERT = "convert"
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -290,6 +293,7 @@ class Workbench:
                 self.progress.step(name, "checking the model and its data")
                 self.model(name)
                 self._say_samples_needed(name)
+                self._say_samples_repeated(name)
                 if len(names) == 1 or self.session.facts[name].opset > OPSET_KNOWN_EVERYWHERE:
                     self._check_baseline(name)
             except UserError as error:
@@ -323,6 +327,16 @@ class Workbench:
                     f"{samples_to_ever_decide(value)}, and {accuracy_samples_needed(value)} where "
                     "99% is retained"
                 )
+
+    def _say_samples_repeated(self, name: str) -> None:
+        """Say that samples repeat each other: the judges count every one as new evidence."""
+        evaluation = self.model(name).evaluation
+        repeated = repeated_samples(evaluation)
+        if repeated > MAXIMUM_REPEATED_RATIO * evaluation.samples:
+            self.progress.say(
+                f"{name}: {repeated} of {evaluation.samples} evaluation samples repeat another "
+                "one; accuracy_retained takes them for independent, and is surer than it should be"
+            )
 
     def _check_baseline(self, name: str) -> None:
         candidate = next(

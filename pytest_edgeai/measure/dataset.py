@@ -125,7 +125,8 @@ def npz_headers(source: DataSource) -> dict[str, tuple[tuple[int, ...], np.dtype
                 if entry.file_size < int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
                     raise ModelError(f'"{path.name}" is cut short', where=source.where)
                 headers[name] = (shape, dtype)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+    # zipfile raises RuntimeError for an entry that is, or damage says is, encrypted.
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         raise ModelError(
             f'"{path.name}" is not a readable .npz file ({error})',
             where=source.where,
@@ -210,7 +211,7 @@ def _load_npz(source: DataSource) -> dict[str, NDArray[Any]]:
     try:
         with np.load(source.path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
         raise ModelError(
             f'"{source.path.name}" cannot be read ({error})', where=source.where
         ) from None
@@ -352,6 +353,11 @@ def check_overlap(evaluation: Dataset, calibration: Dataset) -> None:
             where=calibration.where,
             allowed="calibration data that shares no sample with the evaluation data",
         )
+
+
+def repeated_samples(dataset: Dataset) -> int:
+    """Return how many samples equal an earlier one byte by byte, over all inputs."""
+    return dataset.samples - len(set(_sample_keys(dataset)))
 
 
 def _sample_keys(dataset: Dataset) -> list[bytes]:

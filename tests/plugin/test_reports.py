@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,6 +25,18 @@ from pytest_edgeai.records import PairedTimings, Threshold
 
 jsonschema = pytest.importorskip("jsonschema")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+
+
+def test_samples_that_repeat_each_other_are_remarked(place: Place) -> None:
+    place.write()
+    path = place.path / place.linear.data.name
+    with np.load(path) as archive:
+        few = {name: archive[name][:5] for name in archive.files if name != "classes"}
+    repeated: Any = {name: np.concatenate([array] * 20) for name, array in few.items()}
+    np.savez(path, **repeated)
+    run = place.run("-k", "accuracy_retained")
+    remark = "linear: 95 of 100 evaluation samples repeat another one"
+    assert any(note.startswith(remark) for note in run.report["notes"])
 
 
 def test_every_report_of_one_run_agrees(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

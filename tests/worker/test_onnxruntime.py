@@ -187,6 +187,14 @@ def test_repeated_import_of_an_opset(drive: Drive, convolution: MakeModel, schem
     assert 0 < relative_error(onnxruntime.evaluate(model)["scores"], model.expected) < 0.1
 
 
+def test_calibration_data_that_is_not_finite_is_named(drive: Drive, convolution: MakeModel) -> None:
+    model = convolution()
+    path = model.arrays["image"]
+    np.save(path, np.full_like(np.load(path), np.nan))
+    with pytest.raises(ModelError, match='NaN and infinity from the calibration data of input "im'):
+        drive(ONNXRUNTIME).optimize(model, "int8-static")
+
+
 def test_missing_calibration(drive: Drive, convolution: MakeModel) -> None:
     model = convolution()
     with pytest.raises(ModelError, match="needs calibration data and there is none"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.version_converter
 from onnxruntime.quantization import (
@@ -296,7 +297,16 @@ class _Steps:
             f"onnxruntime cannot make {self.request.recipe.scheme} of this model: "
             f"{type(error).__name__}: {one_line(error)}",
             where=str(self.request.source),
+            advice=self._calibration_advice(),
         )
+
+    def _calibration_advice(self) -> str:
+        """Return what to do about calibration data that holds NaN or infinity."""
+        for feeds in self.request.calibration or ():
+            for name, array in feeds.items():
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    return f'Remove NaN and infinity from the calibration data of input "{name}"'
+        return ""
 
 
 class _Reader:

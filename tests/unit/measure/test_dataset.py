@@ -22,6 +22,7 @@ from pytest_edgeai.measure.dataset import (
     import_reference,
     load_dataset,
     npz_headers,
+    repeated_samples,
     stage_arrays,
 )
 from pytest_edgeai.records import TensorSpec
@@ -92,6 +93,17 @@ def test_a_damaged_file_is_refused_or_read_whole(
         refusal = WHERE
         assert dataset.samples == 4
     assert refusal.startswith(WHERE)
+
+
+def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
+    source = saved(tmp_path, x=zeros(4, 3), labels=np.arange(4))
+    assert source.path is not None
+    content = bytearray(source.path.read_bytes())
+    flags = content.index(b"PK\x01\x02") + 8
+    content[flags] |= 1
+    source.path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"is not a readable \.npz file .*encrypted"):
+        load(source)
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
@@ -211,6 +223,14 @@ def test_samples_overlap_only_where_every_input_does() -> None:
     check_overlap(evaluation, data(x=zeros(1, 3), y=np.array([[3.0]], "f4")))
     with pytest.raises(ModelError, match="calibration sample 0 is evaluation sample 1"):
         check_overlap(evaluation, data(x=zeros(1, 3), y=np.array([[2.0]], "f4")))
+
+
+def test_repeated_samples_equal_an_earlier_one_in_every_input() -> None:
+    own = np.arange(6, dtype="f4").reshape(2, 3)
+    assert repeated_samples(data(x=own)) == 0
+    assert repeated_samples(data(x=np.concatenate([own] * 4))) == 6
+    flag = np.array([[0.0], [1.0]], "f4")
+    assert repeated_samples(data(x=zeros(2, 3), y=flag)) == 0
 
 
 def test_the_digest_covers_names_dtypes_shapes_and_bytes() -> None:
