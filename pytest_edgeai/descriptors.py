@@ -29,6 +29,7 @@ class FrameworkDescriptor:
         versions_of: further distributions whose versions belong to the content address.
         options: scheme name to the names of its options, which the manifest is checked against; a
             scheme that is not listed takes any, and its framework checks them.
+        unknown_operators: operators that it cannot run, so that the plan passes on to the next.
     """
 
     name: str
@@ -40,6 +41,7 @@ class FrameworkDescriptor:
     cpu_time_is_valid: bool = True
     versions_of: tuple[str, ...] = ()
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unknown_operators: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -302,7 +302,7 @@ class Workbench:
         return problems
 
     def _say_samples_needed(self, name: str) -> None:
-        """Say before anything runs that the evaluation data can never decide, if so."""
+        """Say before anything runs that the evaluation data can never pass, if so."""
         # Judging imports SciPy, which collecting has no use for.
         from pytest_edgeai.judge.retention import (
             accuracy_samples_needed,
@@ -322,7 +322,7 @@ class Workbench:
             count = model.evaluation.samples
             if model.metric_kind == "proportion" and not can_ever_decide(count, value):
                 self.progress.say(
-                    f"{name}: {count} evaluation samples can never decide accuracy_retained > "
+                    f"{name}: {count} evaluation samples can never pass accuracy_retained > "
                     f"{value:g}; even without a single difference it takes "
                     f"{samples_to_ever_decide(value)}, and {accuracy_samples_needed(value)} where "
                     "99% is retained"

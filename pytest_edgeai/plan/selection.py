@@ -180,6 +180,9 @@ def _cannot_take(
 ) -> str:
     if facts.format not in framework.formats:
         return f"does not take {facts.format} models"
+    unknown = sorted(framework.unknown_operators & set(facts.operators))
+    if unknown:
+        return f"does not know the operator {unknown[0]}"
     return "" if recipes else "has no recipe for this model"
 
 

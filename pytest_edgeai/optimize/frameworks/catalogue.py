@@ -13,6 +13,30 @@ _ONNXRUNTIME_OPTIONS = (
     "reduce_range",
     "weight_type",
 )
+_CLASSICAL_OPERATORS = frozenset(
+    {
+        "ArrayFeatureExtractor",
+        "Binarizer",
+        "CastMap",
+        "CategoryMapper",
+        "DictVectorizer",
+        "FeatureVectorizer",
+        "Imputer",
+        "LabelEncoder",
+        "LinearClassifier",
+        "LinearRegressor",
+        "Normalizer",
+        "OneHotEncoder",
+        "SVMClassifier",
+        "SVMRegressor",
+        "Scaler",
+        "TreeEnsemble",
+        "TreeEnsembleClassifier",
+        "TreeEnsembleRegressor",
+        "ZipMap",
+    }
+)
+"""The operators of the domain ai.onnx.ml (https://onnx.ai/onnx/operators, section ai.onnx.ml)."""
 _OPENVINO_OPTIONS = ("ignored_names", "ignored_patterns", "ignored_types")
 
 ONNXRUNTIME = FrameworkDescriptor(
@@ -55,6 +79,7 @@ OPENVINO = FrameworkDescriptor(
         ),
         "int8-weights": (*_OPENVINO_OPTIONS, "mode"),
     },
+    unknown_operators=_CLASSICAL_OPERATORS,
 )
 """OpenVINO, quantized by NNCF."""
 

@@ -58,7 +58,7 @@ _METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }
 # Dynamic quantization of Conv is left out: ConvInteger has no fast kernel (0.26x was measured).
-_DYNAMIC_OPERATORS = ("MatMul", "Gemm", "Attention", "LSTM")
+_DYNAMIC_OPERATORS = ("MatMul", "Gemm", "Gather", "Attention", "LSTM")
 # In a transformer the products carry the cost; normalizations and softmax in 8 bits cost accuracy.
 _TRANSFORMER_OPERATORS = ("MatMul", "Gemm")
 _AMBIGUOUS = "truth value of an array"
