@@ -251,7 +251,7 @@ class _IRReader:
                 f'constant "{name}" reaches to byte {offset + size}, '
                 f"{self._bin.name} has {self._weights()} bytes",
                 where=str(self._path),
-                advice=f"{self._bin.name} is truncated or of another model: copy both again",
+                advice=f"The file {self._bin.name} is cut short or of another model: copy both",
             )
         if outputs:
             constant = Constant(outputs[0], dtype, elements, (offset, size))

@@ -23,7 +23,6 @@ from types import ModuleType
 from typing import Any
 
 WORKER_OOM_SCORE = 500  # of 1000: the kernel ends a worker rather than the test process
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Locations:
@@ -62,15 +61,16 @@ def open_pipes(read: int, write: int, lifeline: int) -> tuple[int, int, int]:
     return read, write, lifeline
 
 
-def die_with_parent(lifeline: int, from_main_thread: bool) -> None:
+def die_with_parent(lifeline: int) -> None:
     """Make sure that this process, and those it starts, end when the parent does.
 
     Only the parent holds the lifeline's other end, so its death, however sudden, closes it. Linux
     then signals the whole group from within the kernel (fcntl(2), ``F_SETSIG``), even where a
     framework is stuck and holds the interpreter lock; elsewhere a thread waits for the end of file.
+    prctl(PR_SET_PDEATHSIG) would end this process alone, sometimes before the lifeline closes, and
+    leave the processes that it started.
     """
     if sys.platform == "linux":
-        import ctypes
         import fcntl
         import select
 
@@ -78,10 +78,6 @@ def die_with_parent(lifeline: int, from_main_thread: bool) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
-        # A process that the parent forked may hold the lifeline too. The kernel takes the death of
-        # the starting *thread* for the parent's, so this is for workers of the main thread only.
-        if from_main_thread:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(str(WORKER_OOM_SCORE))
         poller = select.poll()
@@ -112,9 +108,9 @@ def installed_versions(distributions: list[str]) -> dict[str, str]:
 
 def main() -> int:
     """Say hello, learn what to be, and serve until told to stop."""
-    read, write, lifeline, from_main_thread = (int(word) for word in sys.argv[1:5])
+    read, write, lifeline = (int(word) for word in sys.argv[1:4])
     read, write, lifeline = open_pipes(read, write, lifeline)
-    die_with_parent(lifeline, bool(from_main_thread))
+    die_with_parent(lifeline)
     here = Path(__file__).resolve().parent
     # This folder stands first on the path of a script; its modules are not top-level modules.
     if sys.path and Path(sys.path[0]).resolve() == here:

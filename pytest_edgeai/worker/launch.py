@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,9 +126,24 @@ class Launched:
         """Close the pipes and remove the temporary files of a process that is dead."""
         self.channel.close()
         if self.lifeline >= 0:
+            _lifelines.discard(self.lifeline)
             os.close(self.lifeline)
             self.lifeline = -1
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+_lifelines: set[int] = set()
+
+
+def _close_lifelines() -> None:
+    """Let a forked copy of this process hold nobody alive."""
+    for descriptor in _lifelines:
+        os.close(descriptor)
+    _lifelines.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_lifelines)
 
 
 def launch(spec: WorkerSpec) -> Launched:
@@ -158,6 +172,7 @@ def launch(spec: WorkerSpec) -> Launched:
     for descriptor in (*theirs, output_out):
         os.close(descriptor)
     channel = open_channel(answers_in, requests_out, output_in)
+    _lifelines.add(lifeline_out)
     return Launched(process, channel, lifeline_out, scratch)
 
 
@@ -176,13 +191,12 @@ def _pipe(on_failure: contextlib.ExitStack) -> tuple[int, int]:
 def _spawn(
     spec: WorkerSpec, descriptors: tuple[int, int, int], output: int, scratch: Path
 ) -> subprocess.Popen[bytes]:
-    in_main_thread = threading.current_thread() is threading.main_thread()
     environment = worker_environment(os.environ, spec.environment, scratch)
 
     def command(numbers: tuple[int, ...]) -> list[str]:
         # Unbuffered, and with a traceback of fatal signals: the last words before a crash count.
         options = ["-u", "-X", "faulthandler"]
-        words = [str(number) for number in (*numbers, int(in_main_thread))]
+        words = [str(number) for number in numbers]
         return [str(spec.interpreter), *options, str(BOOTSTRAP), *words]
 
     if sys.platform == "win32":

@@ -347,7 +347,7 @@ def test_old_python_is_refused(make_spec: MakeSpec, tmp_path: Path) -> None:
     hello = {{"type": "hello", "python_version": "3.8.1", "version_info": [3, 8, 1],
               "executable": "x", "pid": os.getpid()}}
     body = json.dumps(hello).encode()
-    os.write(int(sys.argv[-3]), struct.pack("!I", len(body)) + body)
+    os.write(int(sys.argv[-2]), struct.pack("!I", len(body)) + body)
     time.sleep(100)
     """
     script(tmp_path / "python3.8", textwrap.dedent(code))
@@ -508,8 +508,20 @@ worker = start()
         "thread.start(); thread.join()\n"
         "assert other.alive and other.request('unload', time_limit_s=9, handle='x') == {}\n"
         "os.kill(os.getpid(), signal.SIGKILL)",
+        # A forked copy of the parent holds nothing open that keeps a worker alive.
+        "if os.fork() == 0:\n"
+        "    import time\n"
+        "    os.close(1); os.close(2); time.sleep(40); os._exit(0)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)",
     ],
-    ids=["killed", "exits", "interrupted", "killed-while-stuck", "killed-after-thread"],
+    ids=[
+        "killed",
+        "exits",
+        "interrupted",
+        "killed-while-stuck",
+        "killed-after-thread",
+        "killed-after-fork",
+    ],
 )
 def test_nothing_outlives_the_parent(
     then: str, tmp_path: Path, wait_until_gone: Callable[[int], bool]

@@ -200,7 +200,7 @@ def copied(tmp_path: Path, models: dict[str, Path]) -> Path:
 def test_truncated_weights(copied: Path) -> None:
     weights = copied.with_suffix(".bin")
     os.truncate(weights, weights.stat().st_size - 1)
-    with pytest.raises(ModelError, match=r"model\.bin is truncated"):
+    with pytest.raises(ModelError, match=r"model\.bin is cut short"):
         read_openvino(copied)
 
 
