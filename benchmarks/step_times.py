@@ -25,6 +25,7 @@ STEPS = {
     "rounds in turns": (measurements, "interleave"),
     "rounds of the stages": (stages, "_stage_rounds"),
     "memory in fresh processes": (measurements, "measure_memory"),
+    "asking what the runtime executes": (LoadedRunnable, "execution"),
     "loading models into workers": (LoadedRunnable, "__init__"),
 }
 """The steps that measure or evaluate; none of them calls another."""
