@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from pytest_edgeai.errors import EdgeAIError
+from pytest_edgeai.judge.verdict import make_verdict
 from pytest_edgeai.measure.dataset import import_reference
 from pytest_edgeai.plan.selection import PlannedCandidate
-from pytest_edgeai.records import Threshold, Verdict
+from pytest_edgeai.records import Verdict
 from pytest_edgeai.workbench import Workbench
 
 
@@ -27,12 +26,12 @@ def reach_verdict(
     gate = bench.session.catalogue.gates[gate_name]
     threshold, on = bench.session.threshold(candidate, gate_name, marker=marker)
     if not on:
-        verdict = _plain(
+        verdict = make_verdict(
             gate_name,
             "not_applicable",
             threshold,
-            gate.unit,
-            f"switched off ({threshold.origin})",
+            unit=gate.unit,
+            reason=f"switched off ({threshold.origin})",
         )
     else:
         try:
@@ -42,13 +41,13 @@ def reach_verdict(
             verdict = decide(bench, candidate, threshold)
         except EdgeAIError as error:
             tail = getattr(error, "output_tail", "")
-            verdict = _plain(
+            verdict = make_verdict(
                 gate_name,
                 "error",
                 threshold,
-                gate.unit,
-                f"could not be measured: {' '.join(str(error).split())}",
-                {"output_tail": tail} if tail else {},
+                unit=gate.unit,
+                reason=f"could not be measured: {' '.join(str(error).split())}",
+                details={"output_tail": tail} if tail else {},
             )
     verdict = replace(verdict, threshold_origin=threshold.origin)
     if gate.measures_speed and candidate.proxy_reason:
@@ -93,28 +92,4 @@ def on_proxy(verdict: Verdict, proxy_reason: str, *, allowed: bool) -> Verdict:
         ),
         advice="measure on a host of the target's kind, or accept this one with --edge-allow-proxy",
         details={**verdict.details, "outcome_on_proxy": verdict.outcome},
-    )
-
-
-def _plain(
-    gate: str,
-    outcome: Any,
-    threshold: Threshold,
-    unit: str,
-    reason: str,
-    details: Mapping[str, Any] | None = None,
-) -> Verdict:
-    return Verdict(
-        gate=gate,
-        outcome=outcome,
-        observed=None,
-        interval=None,
-        confidence=None,
-        threshold=threshold.value,
-        relation=threshold.relation,
-        unit=unit,
-        samples=0,
-        reason=reason,
-        threshold_origin=threshold.origin,
-        details=details or {},
     )
