@@ -1,0 +1,1 @@
+"""MNN as a framework of pytest-edgeai."""
