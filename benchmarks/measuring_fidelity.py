@@ -5,9 +5,9 @@
 Taken in turns: the candidate's median latency by OpenVINO's own ``benchmark_app`` (synchronous, 1
 thread, 1 stream, no pinning, float32 hint, inputs set once, the same sample), the baseline's by a
 bare loop of ONNX Runtime in a process of its own and, before and after each, both as this package
-measures and reports them: in rounds, by two worker processes. The target is a ratio of medians
-within 3%, judged at the median over the repetitions. ``cold`` is the first call of a turn, which is
-not judged, against the judged one: what single calls in turns would have shown.
+measures and reports them: in turns, by two worker processes. The target is a ratio of medians
+within 3%, judged at the median over the repetitions. ``cold`` is the first call of a turn, which
+does not count, against that median: what single calls in turns would have shown.
 
 The machine should be quiet: the two sides of a ratio are some seconds apart.
 """
@@ -34,8 +34,9 @@ from benchmarks.common import (
     print_table,
     scratch,
 )
-from pytest_edgeai.judge.timings import latency_details
-from pytest_edgeai.measure.latency import Rounds, interleave, warm_up
+from pytest_edgeai.measure.bench import close_all
+from pytest_edgeai.measure.latency import run_bursts, summarize, warm_up
+from pytest_edgeai.stages import STAGE_ROUNDS
 
 LARGEST_DEVIATION = 0.03
 _UNIT_NS = {"us": 1e3, "ms": 1e6, "s": 1e9}
@@ -79,38 +80,29 @@ def bare_loop_ns(subject: Subject, calls: int) -> float:
 
 @dataclass(frozen=True)
 class Ours:
-    """What a report shows of rounds in turns.
+    """What a report shows of models that are timed in turns.
 
     Attributes:
         p50_ns: median latency of ``baseline`` and ``candidate``.
-        cold_ratio: median of the candidate's first call in a turn against the judged call.
+        cold_ratio: median of the candidate's first call in a turn against that median.
     """
 
     p50_ns: dict[str, float]
     cold_ratio: float
 
 
-def ours_ns(subject: Subject, count: int) -> Ours:
-    """Measure rounds in turns in two new workers, as every verdict on speed is based on."""
-    baseline, candidate = subject.load("onnxruntime"), subject.load("openvino")
-    rounds = Rounds.of(2)
+def ours_ns(subject: Subject, rounds: int) -> Ours:
+    """Measure in two new workers, as the latencies of every report are measured."""
+    loaded = [subject.load("onnxruntime"), subject.load("openvino")]
     try:
-        timings, _ = interleave(
-            baseline,
-            candidate,
-            rounds,
-            decided=lambda timings: timings.rounds >= count,
-            is_contended=lambda timings: False,
-            budget_s=300.0,
-            generator=random.Random(),
-            progress=lambda rounds, seconds: None,
-        )
+        measured = run_bursts(loaded, random.Random(), rounds=rounds, time_limit_s=300.0)
     finally:
-        baseline.close()
-        candidate.close()
-    lead_in = np.reshape(rounds.lead_in_wall_ns[1], (timings.rounds, -1))
-    details = latency_details(timings)
-    p50_ns = {side: float(details[side]["wall_ns"]["p50"]) for side in ("baseline", "candidate")}
+        close_all(loaded)
+    p50_ns = {
+        side: summarize(measured, index, cpu_time_is_valid=True, threads=1, batch=1).p50_ns
+        for index, side in enumerate(("baseline", "candidate"))
+    }
+    lead_in = np.reshape(measured.lead_in_wall_ns[1], (len(measured), -1))
     first = float(np.median(lead_in[:, 0])) if lead_in.size else p50_ns["candidate"]
     return Ours(p50_ns, first / p50_ns["candidate"])
 
@@ -130,7 +122,7 @@ def measure(subject: Subject, repetitions: int, seconds: float) -> tuple[list[st
     """Return the table's row of one model, and what it misses."""
     baseline_ns, candidate_ns = call_times_ns(subject)
     calls = max(50, int(seconds * 1e9 / candidate_ns)), max(50, int(seconds * 1e9 / baseline_ns))
-    rounds = max(50, min(300, int(seconds * 1e9 / (2 * baseline_ns + 3 * candidate_ns))))
+    rounds = STAGE_ROUNDS
     steps = {"candidate": lambda: benchmark_app_ns(subject, calls[0])}
     steps["baseline"] = lambda: bare_loop_ns(subject, calls[1])
     found: dict[str, list[float]] = {"candidate": [], "baseline": []}

@@ -28,7 +28,7 @@ from benchmarks.common import EXAMPLE, ROOT, finish, print_context, print_table,
 
 LARGEST_SHARE = 0.10
 LOADING = "loading models into workers"
-TEST_PLUGINS = ("hypothesispytest", "xdist", "xdist.looponfail", "rerunfailures")
+TEST_PLUGINS = ("anyio", "hypothesispytest", "xdist", "xdist.looponfail", "rerunfailures")
 
 
 def run(folder: Path, target: str, *before: str) -> tuple[float, dict[str, float]]:
@@ -36,6 +36,8 @@ def run(folder: Path, target: str, *before: str) -> tuple[float, dict[str, float
     times = folder / "steps.json"
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "EDGE_STEP_TIMES": str(times), "PYTHONPATH": path}
+    # Installed packages come with their bytecode; a checkout writes it in the first run.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     absent = (word for name in TEST_PLUGINS for word in ("-p", f"no:{name}"))
     words = (f"--edge-target={target}", "-q", "-p", "benchmarks.step_times", *absent)
     begin = time.perf_counter()

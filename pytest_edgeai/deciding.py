@@ -9,6 +9,11 @@ from pytest_edgeai.judge.memory import judge_memory, judge_memory_footprint
 from pytest_edgeai.judge.outputs import judge_output_sanity
 from pytest_edgeai.judge.quality import judge_accuracy
 from pytest_edgeai.judge.speed import judge_speed, speed_decided
+from pytest_edgeai.language_deciding import (
+    with_agreement,
+    with_cache_and_mapping,
+    with_token_rates,
+)
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import PairedTimings, Threshold, Verdict
 from pytest_edgeai.stages import try_stages
@@ -28,7 +33,7 @@ def decide_accuracy_retained(
 ) -> Verdict:
     """Paired predictions on the same samples; non-inferiority by the paired score test."""
     scores, _ = measurements.quality(bench, candidate)
-    return judge_accuracy(scores, threshold)
+    return with_agreement(bench, candidate, judge_accuracy(scores, threshold))
 
 
 def decide_speedup(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
@@ -38,7 +43,7 @@ def decide_speedup(bench: Workbench, candidate: PlannedCandidate, threshold: Thr
     )
     verdict = judge_speed(timings, threshold, budget_spent=spent)
     try_stages(bench, candidate)
-    return verdict
+    return with_token_rates(bench, candidate, verdict, timings, "decode")
 
 
 def decide_latency_consistency(
@@ -77,7 +82,8 @@ def decide_memory_cut(
     bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
 ) -> Verdict:
     """Model memory of fresh processes, decided by the worst case of the repeats."""
-    return judge_memory(measurements.memory(bench, candidate), threshold)
+    samples = measurements.memory(bench, candidate)
+    return with_cache_and_mapping(judge_memory(samples, threshold), samples)
 
 
 def decide_memory_footprint(
@@ -90,12 +96,20 @@ def decide_memory_footprint(
 def decide_artifact_size(
     bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
 ) -> Verdict:
-    """Bytes on disk; also stands in for the memory gate of a model too small to measure."""
+    """Bytes on disk; also stands in for the memory gate of a model too small to measure.
+
+    The limit of a target's packages says nothing about this model: of both, the stricter counts.
+    """
     memory_cut, judged = bench.session.threshold(candidate, "memory_cut")
+    is_stated = threshold.value is not None and threshold != bench.session.package_limit(candidate)
     too_small = False
-    if threshold.value is None and judged:
+    if judged and not is_stated:
         memory = judge_memory(measurements.memory(bench, candidate), memory_cut)
         too_small = memory.outcome == "not_applicable"
+        if too_small and threshold.value is not None and memory_cut.value is not None:
+            baseline_bytes = bench.model(candidate.model.name).facts.size_bytes
+            if (1 - memory_cut.value) * baseline_bytes < threshold.value:
+                threshold = Threshold(None, threshold.relation, threshold.origin)
     return judge_artifact_size(
         bench.artifact(candidate).size_bytes,
         bench.model(candidate.model.name).facts.size_bytes,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pytest_edgeai.records import Relation
+from pytest_edgeai.tasks import GENERATION_TASKS
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,17 @@ class FrameworkDescriptor:
         options: scheme name to the names of its options, which the manifest is checked against; a
             scheme that is not listed takes any, and its framework checks them.
         unknown_operators: operators that it cannot run, so that the plan passes on to the next.
+        tasks: Hugging Face task names that it serves; empty: every task but text generation.
+        systems: operating systems that it runs on, as ``platform.system()`` names them; empty: any.
+        proxy_systems: operating system to why its speed there says nothing about the target, e.g.
+            because another backend computes; verdicts on speed then read ``proxy``.
+        accelerators: vendors of the GPUs, NPUs and TPUs that its worker computes on
+            (:class:`~pytest_edgeai.facts.Accelerator`); empty: it computes on the CPU.
+        device: the device that candidates run on, in the framework's own words; ``AUTO`` leaves the
+            choice to it.
+        environment: further variables of its workers' environment.
+        maps_weights: whether it can map a language model's weights from their file; the memory of
+            that is then measured too, for the report.
     """
 
     name: str
@@ -42,6 +54,17 @@ class FrameworkDescriptor:
     versions_of: tuple[str, ...] = ()
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unknown_operators: frozenset[str] = frozenset()
+    tasks: tuple[str, ...] = ()
+    systems: tuple[str, ...] = ()
+    proxy_systems: Mapping[str, str] = field(default_factory=dict)
+    accelerators: tuple[str, ...] = ()
+    device: str = "CPU"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    maps_weights: bool = False
+
+    def serves(self, task: str) -> bool:
+        """Return whether models of a Hugging Face task can be run."""
+        return task in self.tasks if self.tasks else task not in GENERATION_TASKS
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,16 @@ class TargetDescriptor:
         host_vendors: CPU vendors that make a host of this kind; empty: any vendor.
         host_architectures: machine architectures of this kind; empty: any.
         note: what a reader of the plan should know.
+        text_frameworks: the order for models that generate text; empty: ``frameworks``.
+        large_frameworks: frameworks that are asked first for models of 7 billion parameters and
+            more.
+        host_systems: operating systems of this kind, as ``platform.system()`` names them; empty:
+            any.
+        host_accelerators: vendors of the accelerators that make a host of this kind, any one of
+            them; empty: it is a kind of CPU, and models run on that.
+        artifact_limit_bytes: limit of the gate ``artifact_size`` where nobody sets one; ``None``
+            for none.
+        preferred_schemes: schemes that it prefers among the defaults of a framework.
     """
 
     name: str
@@ -63,6 +96,12 @@ class TargetDescriptor:
     host_vendors: tuple[str, ...] = ()
     host_architectures: tuple[str, ...] = ()
     note: str = ""
+    text_frameworks: tuple[str, ...] = ()
+    large_frameworks: tuple[str, ...] = ()
+    host_systems: tuple[str, ...] = ()
+    host_accelerators: tuple[str, ...] = ()
+    artifact_limit_bytes: int | None = None
+    preferred_schemes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,8 +111,10 @@ class MetricDescriptor:
     Attributes:
         name: as users write it (``accuracy``).
         implementation: ``"package.module:callable"``, called with ``(outputs, labels)``: output
-            name to array, and the labels; returns float scores of shape ``(samples,)``.
-        kind: ``proportion`` (0 or 1 per sample) or ``loss`` (non-negative, lower is better).
+            name to array, and the labels; returns float scores of shape ``(samples,)``. Empty for
+            ``perplexity``, which the workers compute.
+        kind: ``proportion`` (0 or 1 per sample), ``loss`` (non-negative, lower is better) or
+            ``perplexity``.
         tasks: Hugging Face task names that use it by default.
     """
 
@@ -99,6 +140,7 @@ class GateDescriptor:
         only_with_limit: whether the gate exists only where a limit is set.
         summary: one line for ``--edge-plan`` and the docs.
         settings: further keys of the ``[gates]`` table that the gate reads.
+        tasks: Hugging Face task names that the gate is for; empty: every task.
         positive: whether the limit must be above 0.
         lowest: smallest limit that makes sense.
         highest: largest limit that makes sense.
@@ -117,3 +159,8 @@ class GateDescriptor:
     positive: bool = False
     lowest: float = -math.inf
     highest: float = math.inf
+    tasks: tuple[str, ...] = ()
+
+    def judges(self, task: str) -> bool:
+        """Return whether models of a Hugging Face task have to pass the gate."""
+        return not self.tasks or task in self.tasks

@@ -19,6 +19,7 @@ from pytest_edgeai.ledger import Ledger
 from pytest_edgeai.leftovers import RunClaim, sweep_temporary_files
 from pytest_edgeai.manifest import read_manifest
 from pytest_edgeai.plan.selection import PlannedCandidate
+from pytest_edgeai.preflight import preflight
 from pytest_edgeai.progress import Progress
 from pytest_edgeai.publishing import Publisher
 from pytest_edgeai.records import Verdict
@@ -28,7 +29,7 @@ from pytest_edgeai.workbench import Workbench
 
 DRIVER = pytest.StashKey["Driver"]()
 PLUGIN_NAME = "edgeai-driver"
-FIXTURE_MODULES = ("candidates", "onnxruntime", "openvino")
+FIXTURE_MODULES = ("candidates", "onnxruntime", "openvino", "olive", "llamacpp", "mlx")
 CACHE_NAME = ".edgeai"
 NAME_MARKERS = ("edge_target", "edge_framework", "edge_model")
 
@@ -208,7 +209,7 @@ class Driver:
             names = sorted({name for item in session.items for name in _models_of(item)})
         if not names:
             return None
-        self.unusable = problems = self.workbench().preflight(names)
+        self.unusable = problems = preflight(self.workbench(), names)
         self.progress.clear()
         for problem in problems.values():
             if len(self.session.manifest.models) + len(self.session.manifest.problems) == 1:

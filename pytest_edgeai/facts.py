@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -94,6 +94,8 @@ class ModelFacts:
         parameters: number of elements of all weights.
         weight_elements: weight dtype name to number of elements; quantized GGUF tensors go by
             their ggml type in lower case (``q4_k``).
+        row_elements: length of a row (the last axis, along which weights are quantized in blocks)
+            to number of elements in matrices with such rows; GGUF and Hugging Face models alone.
         architecture: the class that the default recipes are chosen by.
         quantization: the scheme that the weights are stored in as the format names it (``q4_k_m``,
             ``gptq-int4``, ``mlx-int4-g64``); empty where it names none.
@@ -126,6 +128,7 @@ class ModelFacts:
     workload_note: str = ""
     language: LanguageModelFacts | None = None
     notes: tuple[str, ...] = ()
+    row_elements: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def arithmetic_intensity(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from pytest_edgeai.records import (
     JSON,
     Artifact,
     LatencySummary,
-    MemorySamples,
     RuntimeOptions,
     Stage,
     Verdict,
@@ -173,14 +173,16 @@ def _stages(evidence: EvidenceStore, place: str) -> tuple[Stage, ...]:
         return ()
     memory = evidence.read_record(f"{place}/memory")
     scores = evidence.read_arrays(f"{place}/quality")
+    kind = (evidence.read_record(f"{place}/quality") or {}).get("kind")
     stages: list[Stage] = []
     for raw in record["stages"]:
         stage = stage_from_json(raw)
         side = {"baseline": "baseline", "quantized": "candidate"}.get(stage.name)
         if side is not None and memory is not None:
-            values = sorted(MemorySamples(**memory["samples"]).__dict__[f"{side}_bytes"])
+            values = sorted(memory["samples"][f"{side}_bytes"])
             stage = replace(stage, memory_bytes=int(values[len(values) // 2]))
         if side is not None and scores is not None:
-            stage = replace(stage, score=float(scores[f"{side}_scores"].mean()))
+            mean = float(scores[f"{side}_scores"].mean())
+            stage = replace(stage, score=math.exp(mean) if kind == "perplexity" else mean)
         stages.append(stage)
     return tuple(stages)

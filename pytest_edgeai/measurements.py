@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_edgeai.assess.model import read_structure
+from pytest_edgeai.assess.model import READERS, read_structure
 from pytest_edgeai.errors import MeasurementError
 from pytest_edgeai.judge.timings import is_contended
+from pytest_edgeai.language_measurements import (
+    mapped_memory,
+    score_text,
+    timed,
+)
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, measure_memory
+from pytest_edgeai.measure.language import Phase, measure_language_memory
 from pytest_edgeai.measure.latency import Rounds, interleave, paired
 from pytest_edgeai.measure.quality import (
     encode_labels,
@@ -29,10 +35,15 @@ from pytest_edgeai.records import (
     PairedTimings,
     PrecisionFacts,
 )
-from pytest_edgeai.workbench import Workbench
+from pytest_edgeai.workbench import Workbench, place, title
 
 MEMORY_REPEATS = 3
 _SIDES = ("baseline", "candidate")
+_TIMINGS: Mapping[Phase, str] = {
+    "decode": "timings",
+    "prefill": "prefill-timings",
+    "first_token": "first-token-timings",
+}
 _TIMING_FIELDS = (
     "baseline_wall_ns",
     "candidate_wall_ns",
@@ -43,16 +54,6 @@ _TIMING_FIELDS = (
     "baseline_first",
     "attempt",
 )
-
-
-def place(candidate: PlannedCandidate, what: str) -> str:
-    """Return the evidence name of something measured of a candidate."""
-    return f"{candidate.model.name}/{candidate.recipe.id}/{what}"
-
-
-def title(candidate: PlannedCandidate) -> str:
-    """Return how progress calls a candidate."""
-    return f"{candidate.model.name} {candidate.node}"
 
 
 def quality(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQuality, OutputSanity]:
@@ -71,9 +72,12 @@ def _quality(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQuali
         kept = _read_quality(bench, candidate)
         if kept is not None:
             return kept
-        baseline = _baseline_outputs(bench, candidate)
-        outputs = _evaluate(bench, candidate, bench.loaded_candidate(candidate), "candidate")
-    measured = _score(bench, candidate, baseline, outputs)
+        if bench.model(candidate.model.name).language is not None:
+            measured = score_text(bench, candidate)
+        else:
+            baseline = _baseline_outputs(bench, candidate)
+            outputs = _evaluate(bench, candidate, bench.loaded_candidate(candidate), "candidate")
+            measured = _score(bench, candidate, baseline, outputs)
     bench.evidence.write_arrays(place(candidate, "quality"), _quality_arrays(measured[0]))
     bench.evidence.write_record(
         place(candidate, "quality"),
@@ -140,7 +144,7 @@ def _score(
 ) -> tuple[PairedQuality, OutputSanity]:
     model = bench.model(candidate.model.name)
     labels = model.evaluation.labels
-    if labels is None:
+    if labels is None or model.metric is None or model.metric_kind == "perplexity":
         raise MeasurementError("the evaluation data has no labels")
     chosen = select_outputs(baseline, model.spec.output)
     encoded, note = encode_labels(labels, model.spec.classes or model.evaluation.classes, chosen)
@@ -160,11 +164,20 @@ def _score(
 
 
 def timings(
-    bench: Workbench, candidate: PlannedCandidate, decided: Callable[[PairedTimings], bool]
+    bench: Workbench,
+    candidate: PlannedCandidate,
+    decided: Callable[[PairedTimings], bool],
+    phase: Phase = "decode",
 ) -> tuple[PairedTimings, bool]:
     """Return interleaved timings that decide a question, or all that the budget allowed.
 
     Rounds taken for an earlier gate are kept and added to.
+
+    Args:
+        bench: makes and measures.
+        candidate: what is timed beside its baseline.
+        decided: asked every few rounds.
+        phase: what a language model does in a timed call; any other model answers its samples.
 
     Returns:
         The timings, and whether the budget was spent without a decision.
@@ -173,17 +186,21 @@ def timings(
         EdgeAIError: a model could not be run.
     """
     return bench.guard(
-        ("timings", candidate.model.name, candidate.recipe.id),
-        lambda: _timings(bench, candidate, decided),
+        (_TIMINGS[phase], candidate.model.name, candidate.recipe.id),
+        lambda: _timings(bench, candidate, decided, phase),
     )
 
 
 def _timings(
-    bench: Workbench, candidate: PlannedCandidate, decided: Callable[[PairedTimings], bool]
+    bench: Workbench,
+    candidate: PlannedCandidate,
+    decided: Callable[[PairedTimings], bool],
+    phase: Phase,
 ) -> tuple[PairedTimings, bool]:
     bench.artifact(candidate)
+    name = place(candidate, _TIMINGS[phase])
     with bench.heavy(title(candidate)):
-        rounds = _read_rounds(bench, candidate)
+        rounds = _read_rounds(bench, name)
         valid = all(
             bench.session.catalogue.frameworks[name].cpu_time_is_valid
             for name in (candidate.baseline_framework, candidate.recipe.framework)
@@ -192,9 +209,11 @@ def _timings(
             known = paired(rounds, cpu_time_is_valid=valid)
             if decided(known):
                 return known, False
-        models = (bench.loaded_baseline(candidate), bench.loaded_candidate(candidate))
+        loaded = (bench.loaded_baseline(candidate), bench.loaded_candidate(candidate))
+        baseline, other = (timed(model, phase) for model in loaded)
         measured, spent = interleave(
-            *models,
+            baseline,
+            other,
             rounds,
             decided=decided,
             is_contended=is_contended,
@@ -209,12 +228,12 @@ def _timings(
     }
     for side, lead_in in zip(_SIDES, rounds.lead_in_wall_ns, strict=True):
         arrays[f"{side}_lead_in_wall_ns"] = np.asarray(lead_in, dtype=np.int64)
-    bench.evidence.write_arrays(place(candidate, "timings"), arrays)
+    bench.evidence.write_arrays(name, arrays)
     return measured, spent
 
 
-def _read_rounds(bench: Workbench, candidate: PlannedCandidate) -> Rounds:
-    arrays = bench.evidence.read_arrays(place(candidate, "timings"))
+def _read_rounds(bench: Workbench, name: str) -> Rounds:
+    arrays = bench.evidence.read_arrays(name)
     rounds = Rounds.of(2)
     if arrays is None:
         return rounds
@@ -245,19 +264,7 @@ def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
     with bench.heavy(title(candidate)):
         kept = bench.evidence.read_record(place(candidate, "memory"))
         if kept is not None:
-            record = kept["samples"]
-            return MemorySamples(
-                record["definition"],
-                *(
-                    tuple(record[name])
-                    for name in (
-                        "baseline_bytes",
-                        "candidate_bytes",
-                        "baseline_footprint_bytes",
-                        "candidate_footprint_bytes",
-                    )
-                ),
-            )
+            return memory_from_json(kept["samples"])
         answers: tuple[list[Any], list[Any]] = ([], [])
         for repeat in range(MEMORY_REPEATS):
             for side, runnable in enumerate(sides):
@@ -267,6 +274,7 @@ def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
                     (2 * repeat + side) / (2 * MEMORY_REPEATS),
                 )
                 answers[side].append(memory_of(bench, candidate, runnable))
+        mapped = [mapped_memory(bench, candidate, runnable) for runnable in sides]
     definitions = {answer["definition"] for side in answers for answer in side}
     if len(definitions) > 1:
         raise MeasurementError(
@@ -278,6 +286,8 @@ def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
         tuple(int(answer["model_bytes"]) for answer in answers[1]),
         tuple(int(answer["footprint_bytes"]) for answer in answers[0]),
         tuple(int(answer["footprint_bytes"]) for answer in answers[1]),
+        *(side[0].get("kv_cache_bytes") for side in answers),
+        *mapped,
     )
     bench.evidence.write_record(
         place(candidate, "memory"),
@@ -286,10 +296,22 @@ def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
     return samples
 
 
+def memory_from_json(record: Mapping[str, Any]) -> MemorySamples:
+    """Return the record that :func:`~pytest_edgeai.records.to_json` was given."""
+    values: dict[str, Any] = dict(record)
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = tuple(value)
+    return MemorySamples(**values)
+
+
 def memory_of(bench: Workbench, candidate: PlannedCandidate, runnable: Runnable) -> Any:
     """Measure the memory of a model in a fresh process; see ``measure_memory`` of the worker."""
-    samples = bench.model(candidate.model.name).samples
-    return measure_memory(runnable, samples, time_limit_s=bench.session.settings.time_limit)
+    model = bench.model(candidate.model.name)
+    limit_s = bench.session.settings.time_limit
+    if model.language is not None:
+        return measure_language_memory(runnable, model.language, time_limit_s=limit_s)
+    return measure_memory(runnable, model.samples, time_limit_s=limit_s)
 
 
 def precision(bench: Workbench, candidate: PlannedCandidate) -> PrecisionFacts:
@@ -303,14 +325,19 @@ def precision(bench: Workbench, candidate: PlannedCandidate) -> PrecisionFacts:
 
 
 def _precision(bench: Workbench, candidate: PlannedCandidate) -> PrecisionFacts:
-    structure = read_structure(bench.artifact(candidate).path)
+    path = bench.artifact(candidate).path
     with bench.heavy(title(candidate)):
         executed = bench.loaded_candidate(candidate).execution()
+    stored = executed["weight_elements"], executed["quantized_operators"]
+    if not stored[0] or path.is_dir() or path.suffix.lower() in READERS:
+        # A framework's own count is taken only for the formats that nobody else can read.
+        structure = read_structure(path)
+        stored = structure.weight_elements, structure.quantized_operators
     facts = PrecisionFacts(
-        weight_elements=structure.weight_elements,
-        quantized_operators=structure.quantized_operators,
+        weight_elements=stored[0],
+        quantized_operators=stored[1],
         executed_precisions=executed["executed_precisions"],
-        claimed_device=bench.runtime().device,
+        claimed_device=bench.runtime(candidate.recipe.framework).device,
         executed_devices=tuple(executed["executed_devices"]),
     )
     bench.evidence.write_record(place(candidate, "precision"), facts)

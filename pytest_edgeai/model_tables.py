@@ -9,14 +9,23 @@ from typing import Any
 from pytest_edgeai.errors import ModelError, UserError, did_you_mean, unknown_word
 from pytest_edgeai.files import expand_home
 from pytest_edgeai.records import JSON, Recipe
-from pytest_edgeai.specification import BASELINES, Catalogue, DataSource, ModelSpec
+from pytest_edgeai.specification import (
+    BASELINES,
+    DEPLOYMENTS,
+    TEXT_SUFFIX,
+    Catalogue,
+    DataSource,
+    ModelSpec,
+)
 from pytest_edgeai.tables import Table
-from pytest_edgeai.tasks import TASKS
+from pytest_edgeai.tasks import GENERATION_TASKS, TASKS
 from pytest_edgeai.thresholds import LARGEST, parse_limit
 
 MOST_SAMPLES_PER_CALL = 65536
 _NAME = re.compile(r"\w[\w.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+MOST_TOKENS = 1 << 20
+LANGUAGE_KEYS = ("context_length", "prompt_tokens")
 MODEL_KEYS = (
     "path",
     "task",
@@ -30,6 +39,8 @@ MODEL_KEYS = (
     "output",
     "classes",
     "batch",
+    "deployment",
+    *LANGUAGE_KEYS,
 )
 
 
@@ -62,12 +73,22 @@ def read_model_table(
             allowed="Hugging Face task names such as image-classification",
             advice=did_you_mean(task, TASKS),
         )
+    generates = task in GENERATION_TASKS
+    for key in LANGUAGE_KEYS:
+        if key in table and not generates:
+            raise ModelError(
+                f'task "{task}" takes no {key}',
+                where=f"{place} {key}",
+                allowed=f"only with task {', '.join(GENERATION_TASKS)}",
+            )
     return ModelSpec(
         name=name,
         path=_existing(directory, table.text("path", required=True) or "", f"{place} path"),
         task=task,
-        data=_read_source(directory, table.text("data", required=True) or "", f"{place} data"),
-        calibration=_read_calibration(table, directory, place),
+        data=_read_source(
+            directory, table.text("data", required=True) or "", f"{place} data", text=generates
+        ),
+        calibration=_read_calibration(table, directory, place, text=generates),
         metric=_read_metric(table, task, place, catalogue),
         baseline=_one_of(table, "baseline", BASELINES[0], (*BASELINES, *catalogue.frameworks)),
         targets=_read_targets(table, place, catalogue),
@@ -77,6 +98,9 @@ def read_model_table(
         classes=_read_classes(table),
         batch=table.count("batch", most=MOST_SAMPLES_PER_CALL) or 1,
         where=place,
+        context_length=table.count("context_length", most=MOST_TOKENS),
+        prompt_tokens=table.count("prompt_tokens", most=MOST_TOKENS),
+        deployment=_one_of(table, "deployment", "", DEPLOYMENTS),
     )
 
 
@@ -107,22 +131,27 @@ def _existing(directory: Path, text: str, where: str) -> Path:
     return path
 
 
-def _read_source(directory: Path, text: str, where: str) -> DataSource:
-    if _REFERENCE.fullmatch(text):
-        return DataSource(None, text, where)
-    path = _existing(directory, text, where)
-    if path.suffix != ".npz" or not path.is_file():
+def _read_source(directory: Path, name: str, where: str, *, text: bool) -> DataSource:
+    if _REFERENCE.fullmatch(name):
+        return DataSource(None, name, where)
+    path = _existing(directory, name, where)
+    suffixes = (".npz", TEXT_SUFFIX) if text else (".npz",)
+    if path.suffix not in suffixes or not path.is_file():
         raise ModelError(
-            f'"{text}" is not a data file',
+            f'"{name}" is not a data file',
             where=where,
-            allowed='a .npz file, or "package.module:callable"',
+            allowed=f'a {" or ".join(suffixes)} file, or "package.module:callable"',
         )
     return DataSource(path, None, where)
 
 
-def _read_calibration(table: Table, directory: Path, place: str) -> DataSource | None:
-    text = table.text("calibration")
-    return None if text is None else _read_source(directory, text, f"{place} calibration")
+def _read_calibration(
+    table: Table, directory: Path, place: str, *, text: bool
+) -> DataSource | None:
+    name = table.text("calibration")
+    if name is None:
+        return None
+    return _read_source(directory, name, f"{place} calibration", text=text)
 
 
 def _read_metric(table: Table, task: str, place: str, catalogue: Catalogue) -> str:
@@ -148,7 +177,7 @@ def _read_metric(table: Table, task: str, place: str, catalogue: Catalogue) -> s
 
 def _one_of(table: Table, key: str, default: str, allowed: tuple[str, ...]) -> str:
     value = table.text(key, default=default) or default
-    if value not in allowed:
+    if value not in (*allowed, default):
         raise unknown_word(key, value, allowed, where=f"{table.where} {key}", error=ModelError)
     return value
 

@@ -10,8 +10,11 @@ import pytest
 
 from pytest_edgeai.assess.model import read_model
 from pytest_edgeai.errors import ModelError, unknown_word
+from pytest_edgeai.language_preparation import unread_plan
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
 from pytest_edgeai.measure.dataset import batching, load_dataset, stage_arrays
+from pytest_edgeai.measure.language import LoadedLanguageRunnable
+from pytest_edgeai.measure.tokens import DEFAULT_CONTEXT_TOKENS
 from pytest_edgeai.plan.recipes import NEEDS_CALIBRATION, default_recipes
 from pytest_edgeai.records import JSON, Recipe
 from pytest_edgeai.runnable import CandidateModel
@@ -63,9 +66,14 @@ class Optimizer:
                 f'"{calibration}" does not exist', allowed=f"a .npz file from {directory}"
             )
         if scheme is None:
-            recipe = default_recipes(
+            defaults = default_recipes(
                 self._framework.name, facts.architecture, calibrated=source is not None
-            )[0]
+            )
+            if not defaults:
+                raise ModelError(
+                    f"{self._framework.name} has no recipe for this model", where=str(path)
+                )
+            recipe = defaults[0]
             recipe = Recipe(recipe.framework, recipe.scheme, {**recipe.options, **(options or {})})
         elif scheme in self._framework.schemes:
             recipe = Recipe(self._framework.name, scheme, options or {})
@@ -94,11 +102,16 @@ class Optimizer:
             self._framework,
             self._bench.session.interpreter(self._framework.name),
             artifact.path,
-            self._bench.runtime(),
+            self._bench.runtime(self._framework.name),
         )
-        loaded = self._bench.keep(
-            LoadedRunnable(runnable, samples, time_limit_s=self._bench.session.settings.time_limit)
-        )
+        limit_s = self._bench.session.settings.time_limit
+        if facts.language is not None:
+            plan = unread_plan(facts, DEFAULT_CONTEXT_TOKENS)
+            loaded = self._bench.keep(
+                LoadedLanguageRunnable(runnable, None, plan, time_limit_s=limit_s)
+            )
+        else:
+            loaded = self._bench.keep(LoadedRunnable(runnable, samples, time_limit_s=limit_s))
         return CandidateModel(
             f"{path.name} {recipe.id}",
             self._bench,

@@ -12,12 +12,13 @@ from pytest_edgeai.measure.bench import Samples
 from pytest_edgeai.measure.dataset import (
     Dataset,
     batching,
-    check_overlap,
     import_reference,
     load_dataset,
     stage_arrays,
 )
+from pytest_edgeai.measure.language import LanguagePlan
 from pytest_edgeai.measure.metrics import is_text
+from pytest_edgeai.measure.overlap import check_overlap
 from pytest_edgeai.measure.quality import Metric, check_label_fit
 from pytest_edgeai.records import ModelFacts, TensorSpec
 from pytest_edgeai.specification import Catalogue, ModelSpec
@@ -35,9 +36,10 @@ class PreparedModel:
         calibration: calibration data; ``None`` where there is none.
         samples: the evaluation data, staged for workers.
         calibration_samples: the calibration data, staged for workers.
-        metric: the metric's callable.
+        metric: the metric's callable; ``None`` for perplexity.
         metric_name: its name.
         metric_kind: what its scores are.
+        language: how a language model is fed; ``None`` for any other model.
     """
 
     spec: ModelSpec
@@ -46,9 +48,10 @@ class PreparedModel:
     calibration: Dataset | None
     samples: Samples
     calibration_samples: Samples | None
-    metric: Metric
+    metric: Metric | None
     metric_name: str
-    metric_kind: Literal["proportion", "loss"]
+    metric_kind: Literal["proportion", "loss", "perplexity"]
+    language: LanguagePlan | None = None
 
 
 def prepare_model(

@@ -17,13 +17,14 @@ from pytest_edgeai.errors import EdgeAIError, UserError
 from pytest_edgeai.evidence import EvidenceStore
 from pytest_edgeai.files import write_atomically, write_markdown
 from pytest_edgeai.ledger import Ledger, build_report
+from pytest_edgeai.planning import host_warnings, left_out, plan_content, proxied_frameworks
 from pytest_edgeai.promote.bundle import promote
-from pytest_edgeai.records import HostFacts
 from pytest_edgeai.report.benchmark import add_latency
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
 from pytest_edgeai.report.json import render_json
 from pytest_edgeai.report.junit import render_junit
 from pytest_edgeai.report.markdown import render_markdown
+from pytest_edgeai.report.plan import render_plan
 from pytest_edgeai.report.terminal import render_terminal
 from pytest_edgeai.session import Session
 
@@ -41,22 +42,6 @@ MARKUP: dict[str, dict[str, bool]] = {
     "title": {"bold": True},
     "plain": {},
 }
-
-
-INT8_FEATURES = frozenset(
-    {"avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm", "svei8mm"}
-)
-"""SIMD features that multiply and add INT8 in one step; INT8 is fast where there is one of them."""
-
-
-def host_warnings(host: HostFacts) -> tuple[str, ...]:
-    """Return what a reader of speed figures should know about the host."""
-    if not host.simd or INT8_FEATURES & set(host.simd):
-        return ()
-    return (
-        "this CPU multiplies INT8 in no single step (no VNNI, AMX or ARM dot product), so that an "
-        "INT8 model may honestly miss the speed gate here",
-    )
 
 
 class Publisher:
@@ -85,6 +70,8 @@ class Publisher:
             for target, reason in session.proxies.items()
             if reason
         ]
+        lines += [f"edgeai: {text}" for text in proxied_frameworks(session)]
+        lines += [f"edgeai: {text}" for text in left_out(session)]
         lines += [f"edgeai: {warning}" for warning in host_warnings(session.host)]
         origins = describe_origins(session.settings)
         chosen = [
@@ -105,43 +92,12 @@ class Publisher:
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is None:
             return
-        host = self._session.host
         reporter.section("edge plan", sep="=")
-        reporter.write_line(
-            f"host: {host.cpu_model or 'unknown CPU'}, {host.logical_cores} cores, "
-            f"{host.architecture}, INT8 features: {', '.join(host.simd) or 'none known'}"
+        lines = render_plan(
+            plan_content(self._session), reporter._tw.fullwidth, ascii_only=_is_ascii_only(reporter)
         )
-        for name, problem in self._session.problems.items():
-            reporter.write_line(f"{name}: {problem}", red=True)
-        for name, facts in self._session.facts.items():
-            reporter.write_line(
-                f"{name}: {facts.format}, {facts.architecture}, {facts.parameters:,} parameters, "
-                f"{facts.size_bytes:,} bytes, opset {facts.opset}",
-                bold=True,
-            )
-            for step in self._session.decisions.get(name, ()):
-                reporter.write_line(f"  {step}")
-            for candidate in self._session.candidates:
-                if candidate.model.name == name:
-                    options = "".join(
-                        f" {key}={value}" for key, value in candidate.recipe.options.items()
-                    )
-                    reporter.write_line(
-                        f"  candidate {candidate.node}{options} "
-                        f"against {candidate.baseline_framework}"
-                    )
-                    for gate in self._session.gates_of(candidate):
-                        threshold, on = self._session.threshold(candidate, gate)
-                        limit = (
-                            "off"
-                            if not on
-                            else "no limit"
-                            if threshold.value is None
-                            else f"{threshold.value:g}"
-                        )
-                        reporter.write_line(
-                            f"    {gate} {threshold.relation} {limit} ({threshold.origin})"
-                        )
+        for line in lines:
+            reporter.write_line(line.text, **MARKUP[line.style])
 
     def publish(
         self, ledger: Ledger, notes: Iterable[str], problems: Mapping[str, UserError]
@@ -159,7 +115,7 @@ class Publisher:
             self._session,
             ledger,
             command=self._config.invocation_params.args,
-            notes=(*host_warnings(self._session.host), *notes),
+            notes=(*host_warnings(self._session.host), *left_out(self._session), *notes),
             problems={name: str(error) for name, error in problems.items()},
         )
         if self._session.settings.promote is not None:
@@ -256,14 +212,21 @@ class Publisher:
         """Print the table, and what could not be written."""
         if self._report is None or not self._has_something_to_say(self._report):
             return
-        encoding = getattr(reporter._tw._file, "encoding", None) or "ascii"
-        try:
-            "×≥≤→…".encode(encoding)
-            ascii_only = False
-        except (LookupError, UnicodeEncodeError):
-            ascii_only = True
         reporter.section("edge gates", sep="=")
-        for line in render_terminal(self._report, reporter._tw.fullwidth, ascii_only=ascii_only):
+        lines = render_terminal(
+            self._report, reporter._tw.fullwidth, ascii_only=_is_ascii_only(reporter)
+        )
+        for line in lines:
             reporter.write_line(line.text, **MARKUP[line.style])
         for error in self.errors:
             reporter.write_line(f"ERROR: {error}", red=True, bold=True)
+
+
+def _is_ascii_only(reporter: Any) -> bool:
+    """Return whether the terminal cannot encode the signs that reports use."""
+    encoding = getattr(reporter._tw._file, "encoding", None) or "ascii"
+    try:
+        "×≥≤→…".encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return True
+    return False

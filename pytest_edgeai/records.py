@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_edgeai.facts import (
     Accelerator,
@@ -24,6 +23,16 @@ from pytest_edgeai.facts import (
     ModelFacts,
     ModelFormat,
     TensorSpec,
+)
+from pytest_edgeai.samples import (
+    BoolArray,
+    Int64Array,
+    LatencySummary,
+    MemorySamples,
+    OutputSanity,
+    PairedQuality,
+    PairedTimings,
+    TokenComparison,
 )
 
 __all__ = [
@@ -51,13 +60,13 @@ __all__ = [
     "Stage",
     "TensorSpec",
     "Threshold",
+    "TokenComparison",
     "Verdict",
+    "artifact_root",
     "to_json",
 ]
 
 JSON: TypeAlias = Any
-Int64Array: TypeAlias = NDArray[np.int64]
-BoolArray: TypeAlias = NDArray[np.bool_]
 
 Outcome: TypeAlias = Literal["pass", "fail", "inconclusive", "proxy", "not_applicable", "error"]
 Relation: TypeAlias = Literal["more_than", "at_least", "at_most"]
@@ -109,7 +118,7 @@ class Artifact:
     """One optimized model on disk.
 
     Attributes:
-        path: the file that the framework loads; its companions lie beside it.
+        path: what the framework loads: a file, whose companions lie beside it, or a folder.
         files: every file of the artifact.
         framework: the framework that runs it.
         claimed_precision: the precision its scheme promises (``int8``, ``float32`` ...).
@@ -154,121 +163,6 @@ class PrecisionFacts:
     executed_precisions: Mapping[str, int]
     claimed_device: str
     executed_devices: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class PairedTimings:
-    """Interleaved timings of baseline and candidate; every array has shape ``(rounds,)``.
-
-    Attributes:
-        baseline_wall_ns: int64, ``perf_counter_ns`` around one baseline call.
-        candidate_wall_ns: int64, the same for the candidate.
-        baseline_cpu_ns: int64, ``process_time_ns`` around it; ``None`` where CPU time says nothing.
-        candidate_cpu_ns: int64, the same for the candidate.
-        baseline_preemptions: int64, involuntary context switches during the call.
-        candidate_preemptions: int64, the same for the candidate.
-        baseline_first: bool, whether the baseline ran first in the round.
-        attempt: int64, index of the attempt that the round belongs to.
-    """
-
-    baseline_wall_ns: Int64Array
-    candidate_wall_ns: Int64Array
-    baseline_cpu_ns: Int64Array | None
-    candidate_cpu_ns: Int64Array | None
-    baseline_preemptions: Int64Array
-    candidate_preemptions: Int64Array
-    baseline_first: BoolArray
-    attempt: Int64Array
-
-    @property
-    def rounds(self) -> int:
-        """Number of completed rounds."""
-        return len(self.baseline_wall_ns)
-
-
-@dataclass(frozen=True)
-class MemorySamples:
-    """Peak memory of fresh processes, one entry per repeat.
-
-    Attributes:
-        definition: how the figure was taken, e.g. ``linux-peak-growth-less-code-pages``; figures of
-            different definitions are never compared.
-        baseline_bytes: model memory of the baseline.
-        candidate_bytes: model memory of the candidate.
-        baseline_footprint_bytes: absolute peak of the baseline's process.
-        candidate_footprint_bytes: absolute peak of the candidate's process.
-    """
-
-    definition: str
-    baseline_bytes: tuple[int, ...]
-    candidate_bytes: tuple[int, ...]
-    baseline_footprint_bytes: tuple[int, ...]
-    candidate_footprint_bytes: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class PairedQuality:
-    """Per-sample results of baseline and candidate on the same evaluation samples.
-
-    Attributes:
-        metric: name of the metric.
-        kind: ``proportion`` (scores are 0 or 1) or ``loss`` (non-negative, lower is better).
-        baseline_scores: float64, shape ``(samples,)``.
-        candidate_scores: float64, shape ``(samples,)``.
-        classes: the class of each sample, shape ``(samples,)``, any dtype; ``None``: no classes.
-    """
-
-    metric: str
-    kind: Literal["proportion", "loss"]
-    baseline_scores: NDArray[np.float64]
-    candidate_scores: NDArray[np.float64]
-    classes: NDArray[Any] | None
-
-
-@dataclass(frozen=True)
-class OutputSanity:
-    """What the outputs of baseline and candidate look like over all evaluation samples.
-
-    Attributes:
-        samples: number of samples that both were run on.
-        contract_breaches: differences in output names, ranks, shapes or dtypes, one sentence each.
-        nan_outputs: candidate output name to NaN elements where the baseline had a number.
-        inf_outputs: candidate output name to number of infinite elements, likewise.
-        constant_outputs: candidate outputs that never vary although the baseline's do.
-        collapsed_classes: classes whose recall fell to zero although the baseline recalled some.
-        class_support: class to number of evaluation samples.
-    """
-
-    samples: int
-    contract_breaches: tuple[str, ...]
-    nan_outputs: Mapping[str, int]
-    inf_outputs: Mapping[str, int]
-    constant_outputs: tuple[str, ...]
-    collapsed_classes: tuple[str, ...]
-    class_support: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class LatencySummary:
-    """Latency of one model in one configuration, from a plain loop after warm-up.
-
-    Attributes:
-        samples: number of timed calls.
-        p50_ns: median wall time.
-        p95_ns: 95th percentile of wall time.
-        p99_ns: 99th percentile of wall time.
-        cpu_p50_ns: median CPU time of the process; ``None`` where CPU time says nothing.
-        threads: threads that the runtime was given.
-        batch: samples per call.
-    """
-
-    samples: int
-    p50_ns: float
-    p95_ns: float
-    p99_ns: float
-    cpu_p50_ns: float | None
-    threads: int
-    batch: int
 
 
 @dataclass(frozen=True)
@@ -344,6 +238,11 @@ class Verdict:
     advice: str = ""
     threshold_origin: str = "default"
     details: Mapping[str, JSON] = field(default_factory=dict)
+
+
+def artifact_root(path: Path) -> Path:
+    """Return the folder of an artifact: what is loaded is one file of it, or the folder itself."""
+    return path if path.is_dir() else path.parent
 
 
 def to_json(value: Any) -> JSON:

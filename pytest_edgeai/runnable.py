@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pytest_edgeai.errors import ModelError
 from pytest_edgeai.measure.bench import LoadedRunnable, Samples
 from pytest_edgeai.measure.dataset import Dataset, batching, stage_arrays
+from pytest_edgeai.measure.language import LoadedLanguageRunnable
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import Artifact, LatencySummary, ModelFacts, Recipe
 from pytest_edgeai.workbench import Workbench
@@ -63,6 +64,10 @@ class RunnableModel:
             ModelError: an input is missing, unknown or does not fit.
             WorkerFailure: the worker crashed or took too long.
         """
+        if isinstance(self._load(), LoadedLanguageRunnable):
+            raise ModelError(
+                "a language model is not fed arrays", where=self.name, advice="Use generate()"
+            )
         arrays = {name: np.asarray(array) for name, array in feeds.items()}
         names = [spec.name for spec in self.inputs]
         if set(arrays) != set(names):
@@ -87,6 +92,23 @@ class RunnableModel:
             return {name: np.array(array) for name, array in outputs.items()}
         finally:
             shutil.rmtree(place, ignore_errors=True)
+
+    def generate(self, tokens: Sequence[int], count: int) -> list[int]:
+        """Return the next tokens of a language model, decoded greedily.
+
+        Args:
+            tokens: the prompt's token ids, at least one.
+            count: most tokens to decode; an end-of-text token ends them early.
+
+        Raises:
+            ModelError: this is no language model, or it does not know a token or take as many.
+            WorkerFailure: the worker crashed or took too long.
+        """
+        with self._bench.heavy(self.name):
+            loaded = self._load()
+            if not isinstance(loaded, LoadedLanguageRunnable):
+                raise ModelError("it generates no text", where=self.name, advice="Use run()")
+            return loaded.generate([int(token) for token in tokens], count)
 
     def latency(self, calls: int = 50) -> LatencySummary:
         """Time a plain loop over the first evaluation samples, after warm-up.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,22 @@ from pytest_edgeai.configuration import Settings
 from pytest_edgeai.descriptors import FrameworkDescriptor, TargetDescriptor
 from pytest_edgeai.errors import ModelError, UserError, WorkerFailure, unknown_word
 from pytest_edgeai.measure.dataset import check_npz_header
+from pytest_edgeai.measure.tokens import check_text
+from pytest_edgeai.plan.model_plan import ALL_TARGETS, Planned, Unserved, plan_model
 from pytest_edgeai.plan.selection import (
     ChooseRecipes,
     PlannedCandidate,
+    Surroundings,
     check_requested,
-    choose,
-    lacks_calibration,
 )
-from pytest_edgeai.plan.targets import proxy_reason
+from pytest_edgeai.plan.targets import artifact_limit, proxy_reason
 from pytest_edgeai.records import HostFacts, ModelFacts, Threshold
-from pytest_edgeai.specification import Catalogue, Manifest, ModelSpec
+from pytest_edgeai.specification import TEXT_SUFFIX, Catalogue, Manifest, ModelSpec
 from pytest_edgeai.thresholds import resolve_threshold, unknown_gate
 from pytest_edgeai.worker.host import ProbeResult, WorkerSpec, probe
 
 PROBE_LIMIT_S = 60.0
+SIZE_GATE = "artifact_size"
 
 
 class Installations:
@@ -106,6 +108,7 @@ class Session:
         manifest: the manifest.
         host: this machine.
         targets: the targets that are gated for.
+        unserved: with ``--edge-target=all``, what is not gated for and why.
         candidates: what will be made and gated, in order.
         facts: model name to what its file says, without its hash.
         problems: model name to why it cannot be gated.
@@ -129,6 +132,7 @@ class Session:
     cache_directory: Path
     proxies: Mapping[str, str]
     installations: Installations
+    unserved: tuple[Unserved, ...] = ()
 
     @property
     def evidence_directory(self) -> Path:
@@ -143,7 +147,7 @@ class Session:
         self, candidate: PlannedCandidate, gate: str, *, marker: float | None = None
     ) -> tuple[Threshold, bool]:
         """Return the threshold of a gate for a candidate, and whether the gate is switched on."""
-        return resolve_threshold(
+        threshold, on = resolve_threshold(
             self.catalogue.gates[gate],
             marker=marker,
             command_line=self.settings.threshold,
@@ -152,6 +156,13 @@ class Session:
             defaults_table=self.manifest.gates,
             manifest_name=self.manifest.path.name,
         )
+        if on and threshold.value is None and gate == SIZE_GATE:
+            return self.package_limit(candidate) or threshold, on
+        return threshold, on
+
+    def package_limit(self, candidate: PlannedCandidate) -> Threshold | None:
+        """Return the limit of what the target's packages may weigh; ``None`` for none."""
+        return artifact_limit(candidate.target, candidate.model.deployment)
 
     def gate_setting(self, candidate: PlannedCandidate, key: str) -> Any:
         """Return a further key of the ``[gates]`` tables; ``None`` where nobody set it."""
@@ -163,6 +174,8 @@ class Session:
         for name, gate in self.catalogue.gates.items():
             threshold, on = self.threshold(candidate, name)
             if gate.only_with_limit and (not on or threshold.value is None):
+                continue
+            if not gate.judges(candidate.model.task):
                 continue
             names.append(name)
         return tuple(names)
@@ -222,51 +235,48 @@ def open_session(
             advice='See "targets" of the models',
         )
     installations = Installations(catalogue.frameworks, manifest.interpreters)
-    proxies = {target.name: proxy_reason(target, host) for target in targets}
+    gates_all = ALL_TARGETS in settings.target
+    around = Surroundings(
+        frameworks=catalogue.frameworks,
+        requested=settings.framework,
+        choose_recipes=choose_recipes,
+        missing=installations.missing,
+        host=host,
+        name_target=gates_all or len(targets) > 1,
+        only_listed=gates_all,
+    )
     facts: dict[str, ModelFacts] = {}
-    candidates: list[PlannedCandidate] = []
-    decisions: dict[str, tuple[str, ...]] = {}
+    plans: dict[str, Planned] = {}
     for model in models:
         on_progress(f"reading {model.name}")
         try:
-            facts[model.name] = check_model(model)
-            planned: list[PlannedCandidate] = []
-            for target in targets:
-                if model.targets is not None and target.name not in model.targets:
-                    continue
-                choice = choose(
-                    model,
-                    facts[model.name],
-                    target,
-                    frameworks=catalogue.frameworks,
-                    requested=settings.framework,
-                    choose_recipes=choose_recipes,
-                    missing=installations.missing,
-                    several_targets=len(targets) > 1,
-                    proxy_reason=proxies[target.name],
-                )
-                planned += choice.candidates
-                decisions[model.name] = decisions.get(model.name, ()) + choice.path
-            _check_candidates(model, planned, decisions.get(model.name, ()))
-            candidates += planned
+            facts[model.name] = check_model(model, host)
+            plans[model.name] = plan_model(
+                model, facts[model.name], targets, around, only_served=gates_all
+            )
         except ModelError as error:
             problems[model.name] = error
     if problems and len(problems) == len(manifest.models) + len(manifest.problems) == 1:
         raise next(iter(problems.values()))
+    candidates = tuple(each for plan in plans.values() for each in plan.candidates)
+    if gates_all:
+        gated = {candidate.target.name for candidate in candidates}
+        targets = tuple(target for target in targets if target.name in gated) or targets
     return Session(
         settings=settings,
         catalogue=catalogue,
         manifest=manifest,
         host=host,
         targets=targets,
-        candidates=tuple(candidates),
+        candidates=candidates,
         facts=facts,
         problems=problems,
-        decisions=decisions,
+        decisions={name: plan.path for name, plan in plans.items()},
         run_id=run_id,
         cache_directory=cache_directory,
-        proxies=proxies,
+        proxies={target.name: proxy_reason(target, host) for target in targets},
         installations=installations,
+        unserved=tuple(each for plan in plans.values() for each in plan.unserved),
     )
 
 
@@ -313,11 +323,11 @@ def _nearest(path: Path) -> Path:
     return next((place for place in (path, *path.parents) if os.path.lexists(place)), Path())
 
 
-def check_model(model: ModelSpec) -> ModelFacts:
+def check_model(model: ModelSpec, host: HostFacts) -> ModelFacts:
     """Read a model's structure and its data's headers.
 
     Raises:
-        ModelError: the model or its data cannot be used; names the manifest's key.
+        ModelError: the model or its data cannot be used here; names the manifest's key.
     """
     try:
         facts = read_model(model.path, with_hash=False)
@@ -328,31 +338,36 @@ def check_model(model: ModelSpec) -> ModelFacts:
             allowed=error.allowed,
             advice=error.advice,
         ) from None
+    if host.memory_bytes is not None and facts.size_bytes > host.memory_bytes:
+        raise ModelError(
+            f'"{model.path.name}" has {facts.size_bytes / 2**30:.1f} GiB of weights, and this '
+            f"machine {host.memory_bytes / 2**30:.1f} GiB of memory",
+            where=f"{model.where} path",
+            advice="Gate it on a machine with more memory",
+        )
     for source in (model.data, model.calibration):
-        if source is not None:
+        if source is None or source.path is None:
+            continue
+        if source.path.suffix == TEXT_SUFFIX:
+            check_text(source)
+        else:
             check_npz_header(source)
     return facts
 
 
-def _check_candidates(
-    model: ModelSpec, planned: Sequence[PlannedCandidate], path: Iterable[str]
-) -> None:
-    if not planned:
-        raise ModelError(f"no framework can take it ({'; '.join(path)})", where=model.where)
-    for candidate in planned:
-        if lacks_calibration(candidate):
-            raise ModelError(
-                f'recipe "{candidate.recipe.id}" needs calibration data',
-                where=model.where,
-                allowed='calibration = "FILE.npz"',
-            )
-
-
 def _targets(settings: Settings, catalogue: Catalogue) -> tuple[TargetDescriptor, ...]:
+    allowed = (*catalogue.targets, ALL_TARGETS)
+    where = settings.where("target")
     for name in settings.target:
-        if name not in catalogue.targets:
-            raise unknown_word("target", name, catalogue.targets, where=settings.where("target"))
-    return tuple(catalogue.targets[name] for name in settings.target)
+        if name not in allowed:
+            raise unknown_word("target", name, allowed, where=where)
+    if ALL_TARGETS not in settings.target:
+        return tuple(catalogue.targets[name] for name in settings.target)
+    if len(settings.target) > 1:
+        raise UserError(
+            f'"{",".join(settings.target)}" mixes words', where=where, allowed="all, or names"
+        )
+    return tuple(catalogue.targets.values())
 
 
 def _selected_names(settings: Settings, manifest: Manifest) -> set[str]:

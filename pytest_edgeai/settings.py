@@ -65,7 +65,13 @@ class Option:
 
 
 OPTIONS: Final = (
-    Option("target", "names", (), "NAME[,NAME]", "edge target to gate for; switches the plugin on"),
+    Option(
+        "target",
+        "names",
+        (),
+        "NAME[,NAME]",
+        "edge targets to gate for, or all; switches the plugin on",
+    ),
     Option(
         "manifest",
         "path",

@@ -17,9 +17,14 @@ from pytest_edgeai.measure.metrics import METRICS
 from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
 from pytest_edgeai.plan.targets import TARGETS
 from pytest_edgeai.specification import Catalogue
+from pytest_edgeai.tasks import GENERATION_TASKS
 
 _TESTS = "pytest_edgeai.gates"
 _DECIDING = "pytest_edgeai.deciding"
+_LANGUAGE = "pytest_edgeai.language_deciding"
+NO_WORSE_RATIO = 0.9
+"""Baseline time / candidate time: reading is bound by computing, which quantizing weights hardly
+speeds up on a CPU, so the default asks that it gets no worse by more than a tenth."""
 
 GATES: Mapping[str, GateDescriptor] = {
     gate.name: gate
@@ -45,6 +50,55 @@ GATES: Mapping[str, GateDescriptor] = {
             "answers at least twice as fast as the baseline",
             measures_speed=True,
             positive=True,
+        ),
+        GateDescriptor(
+            "prefill",
+            f"{_TESTS}.test_prefill:test_prefill",
+            f"{_LANGUAGE}:decide_prefill",
+            "at_least",
+            NO_WORSE_RATIO,
+            "ratio",
+            "reads a text no more than a tenth slower than the baseline",
+            measures_speed=True,
+            positive=True,
+            tasks=GENERATION_TASKS,
+        ),
+        GateDescriptor(
+            "time_to_first_token",
+            f"{_TESTS}.test_time_to_first_token:test_time_to_first_token",
+            f"{_LANGUAGE}:decide_time_to_first_token",
+            "at_least",
+            NO_WORSE_RATIO,
+            "ratio",
+            "answers a prompt no more than a tenth later than the baseline",
+            measures_speed=True,
+            positive=True,
+            tasks=GENERATION_TASKS,
+        ),
+        GateDescriptor(
+            "token_agreement",
+            f"{_TESTS}.test_token_agreement:test_token_agreement",
+            f"{_LANGUAGE}:decide_token_agreement",
+            "at_least",
+            None,
+            "share",
+            "chooses the same token as the baseline often enough",
+            only_with_limit=True,
+            lowest=0.0,
+            highest=1.0,
+            tasks=GENERATION_TASKS,
+        ),
+        GateDescriptor(
+            "kl_divergence",
+            f"{_TESTS}.test_kl_divergence:test_kl_divergence",
+            f"{_LANGUAGE}:decide_kl_divergence",
+            "at_most",
+            None,
+            "nats",
+            "predicts close to the baseline",
+            only_with_limit=True,
+            positive=True,
+            tasks=GENERATION_TASKS,
         ),
         GateDescriptor(
             "memory_cut",

@@ -16,6 +16,9 @@ from pytest_edgeai.errors import ModelError
 from pytest_edgeai.records import JSON, Recipe
 
 BASELINES = ("native", "same-framework")
+TEXT_SUFFIX = ".txt"
+DEPLOYMENTS = ("ios", "android")
+"""What a model can ship in on a phone; ``plan.targets`` knows how much each may weigh."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class DataSource:
     """Where samples come from: a ``.npz`` file or a callable that returns the same arrays.
 
     Attributes:
-        path: the ``.npz`` file; ``None`` for a callable.
+        path: the ``.npz`` file, or the text file of a language model; ``None`` for a callable.
         reference: ``"package.module:callable"``; ``None`` for a file.
         where: the manifest's key, for errors.
     """
@@ -62,6 +65,7 @@ class ModelSpec:
         classes: class names in the order of the output's columns; ``None`` for integer labels.
         batch: samples per call where the model leaves it open.
         where: the table's place, for errors.
+        deployment: what the model ships in on a phone (``ios``, ``android``); empty: not stated.
     """
 
     name: str
@@ -78,6 +82,9 @@ class ModelSpec:
     classes: tuple[str, ...] | None
     batch: int
     where: str
+    context_length: int | None = None
+    prompt_tokens: int | None = None
+    deployment: str = ""
 
 
 @dataclass(frozen=True)

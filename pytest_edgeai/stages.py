@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import random
-import time
 
 import numpy as np
 
 from pytest_edgeai.errors import EdgeAIError
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, close_all
-from pytest_edgeai.measure.latency import Rounds, run_round, summarize, warm_up
-from pytest_edgeai.measurements import memory_of, place, title
+from pytest_edgeai.measure.latency import Rounds, run_bursts, summarize
+from pytest_edgeai.measurements import memory_of
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import RuntimeOptions, Stage
-from pytest_edgeai.workbench import Workbench
+from pytest_edgeai.workbench import Workbench, place, title
 
-STAGE_ROUNDS = 60
+STAGE_ROUNDS = 20
 STAGE_LIMIT_S = 20.0
 
 
@@ -35,14 +34,16 @@ def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
     artifact = bench.artifact(candidate)
     framework = bench.session.catalogue.frameworks[candidate.recipe.framework]
     interpreter = bench.session.interpreter(framework.name)
-    accelerated = RuntimeOptions(threads=0)
-    limit_s = bench.session.settings.time_limit
+    accelerated = RuntimeOptions(threads=0, device=framework.device)
     own: list[LoadedRunnable] = []
     with bench.heavy(title(candidate)):
         try:
-            for path, runtime in ((converted.path, bench.runtime()), (artifact.path, accelerated)):
+            for path, runtime in (
+                (converted.path, bench.runtime(framework.name)),
+                (artifact.path, accelerated),
+            ):
                 runnable = Runnable(framework, interpreter, path, runtime)
-                own.append(LoadedRunnable(runnable, model.samples, time_limit_s=limit_s))
+                own.append(bench.load(candidate.model.name, runnable))
             loaded = [
                 bench.loaded_baseline(candidate),
                 own[0],
@@ -91,18 +92,12 @@ def _stage_rounds(
     bench: Workbench, candidate: PlannedCandidate, loaded: list[LoadedRunnable]
 ) -> Rounds:
     bench.progress.step(title(candidate), "timing the stages")
-    lead_in = warm_up(loaded)
-    rounds = Rounds.of(len(loaded))
-    generator = random.Random(0)
-    deadline = time.monotonic() + STAGE_LIMIT_S
-    while len(rounds) < STAGE_ROUNDS and (len(rounds) < 3 or time.monotonic() < deadline):
-        run_round(loaded, lead_in, rounds, generator, 0)
-    return rounds
+    return run_bursts(loaded, random.Random(0), rounds=STAGE_ROUNDS, time_limit_s=STAGE_LIMIT_S)
 
 
 def _baseline_size(bench: Workbench, candidate: PlannedCandidate) -> int:
-    if candidate.model.baseline == "same-framework":
-        return bench.converted(candidate).size_bytes
+    if candidate.baseline_recipe is not None:
+        return bench.baseline_artifact(candidate).size_bytes
     return bench.model(candidate.model.name).facts.size_bytes
 
 

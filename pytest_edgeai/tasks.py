@@ -39,3 +39,5 @@ CLASSIFICATION_TASKS: tuple[str, ...] = (
     "text-classification",
     "video-classification",
 )
+GENERATION_TASKS: tuple[str, ...] = ("text-generation",)
+"""Tasks of language models, which are fed tokens and judged on the text that they predict."""

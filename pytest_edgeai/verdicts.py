@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from pytest_edgeai.descriptors import GateDescriptor
 from pytest_edgeai.errors import EdgeAIError
 from pytest_edgeai.judge.verdict import make_verdict
 from pytest_edgeai.measure.dataset import import_reference
 from pytest_edgeai.plan.selection import PlannedCandidate
-from pytest_edgeai.records import Verdict
+from pytest_edgeai.records import Threshold, Verdict
 from pytest_edgeai.workbench import Workbench
 
 
@@ -33,12 +35,20 @@ def reach_verdict(
             unit=gate.unit,
             reason=f"switched off ({threshold.origin})",
         )
+    elif not gate.judges(candidate.model.task):
+        verdict = make_verdict(
+            gate_name,
+            "not_applicable",
+            threshold,
+            unit=gate.unit,
+            reason=f"judges {', '.join(gate.tasks)}, and this is {candidate.model.task}",
+        )
     else:
         try:
             decide = import_reference(
                 gate.decide, bench.session.manifest.directory, f"gate {gate_name}"
             )
-            verdict = decide(bench, candidate, threshold)
+            verdict = _decided(bench, candidate, gate, threshold, decide)
         except EdgeAIError as error:
             tail = getattr(error, "output_tail", "")
             verdict = make_verdict(
@@ -59,6 +69,30 @@ def reach_verdict(
     verdict = _recorded(bench, place, verdict)
     bench.on_verdict(candidate, verdict)
     return verdict
+
+
+def _decided(
+    bench: Workbench,
+    candidate: PlannedCandidate,
+    gate: GateDescriptor,
+    threshold: Threshold,
+    decide: Callable[[Workbench, PlannedCandidate, Threshold], Verdict],
+) -> Verdict:
+    """Return what a gate decides; targets that share a recipe share what was timed, too.
+
+    Deciding anew would spend the budget once more where the first one was inconclusive. A test that
+    is run again decides anew, because that is what it is run again for.
+    """
+    if not gate.measures_speed:
+        return decide(bench, candidate, threshold)
+    key = ("speed", candidate.model.name, candidate.recipe.id, gate.name, repr(threshold))
+    known: dict[str, Verdict] = bench.once(key, dict)
+    if candidate.node in known or not known:
+        known[candidate.node] = decide(bench, candidate, threshold)
+    else:
+        settled = [verdict for verdict in known.values() if verdict.outcome != "inconclusive"]
+        known[candidate.node] = (settled or list(known.values()))[0]
+    return known[candidate.node]
 
 
 def _recorded(bench: Workbench, place: str, verdict: Verdict) -> Verdict:

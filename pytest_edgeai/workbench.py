@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytest_edgeai.errors import EdgeAIError, FrameworkMissing, UserError, WorkerFailure
+from pytest_edgeai.errors import (
+    EdgeAIError,
+    ModelError,
+)
 from pytest_edgeai.evidence import EvidenceStore
+from pytest_edgeai.language_preparation import prepare_language_model
 from pytest_edgeai.leftovers import Scratch
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
-from pytest_edgeai.measure.dataset import repeated_samples
 from pytest_edgeai.measure.exclusive import exclusive
+from pytest_edgeai.measure.language import LoadedLanguageRunnable, tokenize
 from pytest_edgeai.optimize.cache import ArtifactCache, artifact_key
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.preparation import PreparedModel, prepare_model
@@ -22,15 +24,12 @@ from pytest_edgeai.progress import Progress
 from pytest_edgeai.records import Artifact, ModelFacts, Recipe, RuntimeOptions, Verdict
 from pytest_edgeai.session import Session
 from pytest_edgeai.specification import ModelSpec
+from pytest_edgeai.tasks import GENERATION_TASKS
 from pytest_edgeai.worker.host import Worker, WorkerSpec
 
 T = TypeVar("T")
 LOCK_LIMIT_S = 3600.0
-OPSET_KNOWN_EVERYWHERE = 23
-"""The ONNX opset of ONNX Runtime 1.23, the oldest version that the extras admit."""
 START_LIMIT_S = 120.0
-MAXIMUM_REPEATED_RATIO = 0.1
-"""Share of repeated evaluation samples that goes unsaid: coarse tabular data has some by nature."""
 CONVERT = "convert"
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -115,11 +114,33 @@ class Workbench:
         return self.once(("model", name), lambda: self._prepare(spec))
 
     def _prepare(self, spec: ModelSpec) -> PreparedModel:
-        prepared = prepare_model(
-            spec, self.session.catalogue, self.session.manifest.directory, self.scratch
-        )
+        directory = self.session.manifest.directory
+        if spec.task in GENERATION_TASKS:
+            prepared = prepare_language_model(
+                spec, directory, self.scratch, lambda text: self._tokenize(spec, text)
+            )
+        else:
+            prepared = prepare_model(spec, self.session.catalogue, directory, self.scratch)
         self.evidence.write_record(f"{spec.name}/model", prepared.facts)
         return prepared
+
+    def _tokenize(self, spec: ModelSpec, text: Path) -> list[int]:
+        """Return the tokens of a text, by the framework of the first candidate that can run."""
+        able = (c for c in self.session.candidates if c.model.name == spec.name)
+        candidate = next((c for c in able if not c.unavailable), None)
+        if candidate is None:
+            raise ModelError("no framework is installed that could tokenize it", where=spec.where)
+        name = candidate.recipe.framework
+        framework = self.session.catalogue.frameworks[name]
+        runnable = Runnable(
+            framework, self.session.interpreter(name), spec.path, self.runtime(name)
+        )
+        try:
+            return tokenize(runnable, text, time_limit_s=self.session.settings.time_limit)
+        except ModelError as error:
+            raise ModelError(
+                error.what, where=f"{spec.where} path", allowed=error.allowed, advice=error.advice
+            ) from None
 
     def artifact(self, candidate: PlannedCandidate) -> Artifact:
         """Return the candidate's artifact, from the cache or made."""
@@ -206,30 +227,46 @@ class Workbench:
         self._loaded[("test", str(len(self._loaded)), str(loaded.runnable.path))] = loaded
         return loaded
 
-    def runtime(self) -> RuntimeOptions:
-        """Return how baseline and candidate are run while they are compared."""
-        return RuntimeOptions(threads=self.session.settings.threads)
+    def runtime(self, framework: str) -> RuntimeOptions:
+        """Return how a framework runs its models while they are compared."""
+        device = self.session.catalogue.frameworks[framework].device
+        return RuntimeOptions(threads=self.session.settings.threads, device=device)
 
     def baseline_runnable(self, candidate: PlannedCandidate) -> Runnable:
         """Return the baseline as it is run beside a candidate.
 
-        In its native runtime that is the model's own file; in another framework it is the model
-        converted there at full precision.
+        In its native runtime that is the model's own file; otherwise it is the model converted at
+        full precision.
         """
         name = candidate.baseline_framework
-        model = self.model(candidate.model.name)
         framework = self.session.catalogue.frameworks[name]
-        path = model.facts.path
-        if name == candidate.recipe.framework and candidate.model.baseline == "same-framework":
-            path = self.converted(candidate).path
-        return Runnable(framework, self.session.interpreter(name), path, self.runtime())
+        return Runnable(
+            framework,
+            self.session.interpreter(name),
+            self.baseline_path(candidate),
+            self.runtime(name),
+        )
+
+    def baseline_path(self, candidate: PlannedCandidate) -> Path:
+        """Return the file that the baseline is loaded from."""
+        if candidate.baseline_recipe is None:
+            return self.model(candidate.model.name).facts.path
+        return self.baseline_artifact(candidate).path
+
+    def baseline_artifact(self, candidate: PlannedCandidate) -> Artifact:
+        """Return the conversion at full precision that the baseline is, where it is one."""
+        assert candidate.baseline_recipe is not None
+        return self._artifact(candidate, candidate.baseline_recipe)
 
     def candidate_runnable(self, candidate: PlannedCandidate) -> Runnable:
         """Return the candidate as it is run."""
         name = candidate.recipe.framework
         framework = self.session.catalogue.frameworks[name]
         return Runnable(
-            framework, self.session.interpreter(name), self.artifact(candidate).path, self.runtime()
+            framework,
+            self.session.interpreter(name),
+            self.artifact(candidate).path,
+            self.runtime(name),
         )
 
     def loaded_baseline(self, candidate: PlannedCandidate) -> LoadedRunnable:
@@ -268,93 +305,40 @@ class Workbench:
                 self._loaded.pop(other).close()
         self.progress.step(f"{candidate.model.name} {candidate.node}", f"loading the {key[1]}")
         self._loaded[key] = self.guard(
-            ("load", *key),
-            lambda: LoadedRunnable(
-                runnable(),
-                self.model(candidate.model.name).samples,
-                time_limit_s=self.session.settings.time_limit,
-            ),
+            ("load", *key), lambda: self.load(candidate.model.name, runnable())
         )
         return self._loaded[key]
 
-    def preflight(self, names: list[str]) -> dict[str, UserError]:
-        """Check the models that are about to be gated; return what cannot be used.
+    def load(self, model: str, runnable: Runnable) -> LoadedRunnable:
+        """Load a runnable of a model in a worker of its own, which the caller ends.
 
-        The only model of a session, and one of a newer opset than every supported runtime knows, is
-        also loaded in its baseline's runtime, so that a file which that runtime refuses is reported
-        before anything else runs.
+        Raises:
+            EdgeAIError: the framework is missing, the model is refused, or the worker failed.
         """
-        # Importing what judges takes as long as starting a worker, and neither needs the other.
-        importing = threading.Thread(target=importlib.import_module, args=("scipy.special",))
-        importing.start()
-        problems: dict[str, UserError] = {}
-        for name in names:
-            try:
-                self.progress.step(name, "checking the model and its data")
-                self.model(name)
-                self._say_samples_needed(name)
-                self._say_samples_repeated(name)
-                if len(names) == 1 or self.session.facts[name].opset > OPSET_KNOWN_EVERYWHERE:
-                    self._check_baseline(name)
-            except UserError as error:
-                problems[name] = error
-        importing.join()
-        return problems
-
-    def _say_samples_needed(self, name: str) -> None:
-        """Say before anything runs that the evaluation data can never pass, if so."""
-        # Judging imports SciPy, which collecting has no use for.
-        from pytest_edgeai.judge.retention import (
-            accuracy_samples_needed,
-            can_ever_decide,
-            samples_to_ever_decide,
-        )
-
-        model = self.model(name)
-        thresholds = {
-            threshold.value
-            for candidate in self.session.candidates
-            if candidate.model.name == name
-            for threshold, on in [self.session.threshold(candidate, "accuracy_retained")]
-            if on and threshold.value is not None
-        }
-        for value in sorted(thresholds):
-            count = model.evaluation.samples
-            if model.metric_kind == "proportion" and not can_ever_decide(count, value):
-                self.progress.say(
-                    f"{name}: {count} evaluation samples can never pass accuracy_retained > "
-                    f"{value:g}; even without a single difference it takes "
-                    f"{samples_to_ever_decide(value)}, and {accuracy_samples_needed(value)} where "
-                    "99% is retained"
-                )
-
-    def _say_samples_repeated(self, name: str) -> None:
-        """Say that samples repeat each other: the judges count every one as new evidence."""
-        evaluation = self.model(name).evaluation
-        repeated = repeated_samples(evaluation)
-        if repeated > MAXIMUM_REPEATED_RATIO * evaluation.samples:
-            self.progress.say(
-                f"{name}: {repeated} of {evaluation.samples} evaluation samples repeat another "
-                "one; accuracy_retained takes them for independent, and is surer than it should be"
+        prepared = self.model(model)
+        limit_s = self.session.settings.time_limit
+        if prepared.language is not None:
+            return LoadedLanguageRunnable(
+                runnable, prepared.samples, prepared.language, time_limit_s=limit_s
             )
+        return LoadedRunnable(runnable, prepared.samples, time_limit_s=limit_s)
 
-    def _check_baseline(self, name: str) -> None:
-        candidate = next(
-            (c for c in self.session.candidates if c.model.name == name and not c.unavailable), None
-        )
-        if candidate is None:
-            return
-        try:
-            self.loaded_baseline(candidate)
-        except (WorkerFailure, FrameworkMissing) as error:
-            self.progress.note(
-                f"{name}: the baseline did not start ({error}); its gates will say so"
-            )
+
+def place(candidate: PlannedCandidate, what: str) -> str:
+    """Return the evidence name of something measured of a candidate."""
+    return f"{candidate.model.name}/{candidate.recipe.id}/{what}"
+
+
+def title(candidate: PlannedCandidate) -> str:
+    """Return how progress calls a candidate."""
+    return f"{candidate.model.name} {candidate.node}"
 
 
 def _baseline_key(candidate: PlannedCandidate) -> tuple[str, ...]:
     model = candidate.model
-    return (model.name, "baseline", candidate.baseline_framework, model.baseline)
+    recipe = candidate.baseline_recipe
+    how = recipe.id if recipe else "as it is"
+    return (model.name, "baseline", candidate.baseline_framework, how)
 
 
 def _candidate_key(candidate: PlannedCandidate) -> tuple[str, ...]:

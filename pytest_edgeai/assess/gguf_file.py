@@ -65,8 +65,11 @@ def read_gguf(path: Path) -> ModelStructure:
         )
     language = _language(first, family, tensors)
     elements: Counter[str] = Counter()
+    rows: Counter[int] = Counter()
     for tensor in tensors:
         elements[tensor.type.name] += tensor.elements
+        if len(tensor.dims) > 1:
+            rows[tensor.dims[0]] += tensor.elements
     quantized = any(tensor.type.is_quantized for tensor in tensors)
     return ModelStructure(
         path=path,
@@ -85,6 +88,7 @@ def read_gguf(path: Path) -> ModelStructure:
         quantization=_scheme(first, elements) if quantized else "",
         language=language,
         notes=_notes(family, language),
+        row_elements=dict(sorted(rows.items())),
     )
 
 

@@ -82,8 +82,11 @@ def read_huggingface(path: Path) -> ModelStructure:
     index = (path / INDEX,) if listed is not None else ()
     files = (path / CONFIG, *sorted({*index, *shards, *companions}))
     elements: Counter[str] = Counter()
+    rows: Counter[int] = Counter()
     for weight in weights:
         elements[weight.dtype] += weight.elements
+        if len(weight.shape) > 1:
+            rows[weight.shape[-1]] += weight.elements
     return ModelStructure(
         path=path,
         format="huggingface",
@@ -101,6 +104,7 @@ def read_huggingface(path: Path) -> ModelStructure:
         quantization=packing.label,
         language=language,
         notes=_notes(path, config, language),
+        row_elements=dict(sorted(rows.items())),
     )
 
 

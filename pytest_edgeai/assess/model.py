@@ -110,6 +110,7 @@ def read_model(path: Path, *, with_hash: bool = True) -> ModelFacts:
         workload_note=structure.workload.note,
         language=structure.language,
         notes=structure.notes,
+        row_elements=structure.row_elements,
     )
 
 

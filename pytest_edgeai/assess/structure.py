@@ -138,6 +138,7 @@ class ModelStructure:
         quantization: as in ``ModelFacts``.
         language: as in ``ModelFacts``.
         notes: as in ``ModelFacts``.
+        row_elements: as in ``ModelFacts``.
     """
 
     path: Path
@@ -156,6 +157,7 @@ class ModelStructure:
     quantization: str = ""
     language: LanguageModelFacts | None = None
     notes: tuple[str, ...] = ()
+    row_elements: Mapping[int, int] = field(default_factory=dict)
 
 
 def stored_bytes(dtype: str, elements: int) -> int | None:

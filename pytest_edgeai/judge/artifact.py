@@ -38,8 +38,25 @@ _CLASSES: dict[str, frozenset[str]] = {
     "bfloat16": frozenset({"bfloat16"}),
     "int8": frozenset({"int8", "uint8"}),
     "int4": frozenset({"int4", "uint4"}),
+    "int4-int6": frozenset({"int4", "uint4", "int6", "uint6"}),
+    "q8_0": frozenset({"q8_0"}),
+    "q4_0": frozenset({"q4_0", "q4_1", "q6_k"}),
+    "q4_k": frozenset({"q4_k", "q5_k", "q6_k"}),
+    "q2_k": frozenset({"q2_k", "q3_k", "q4_k", "q6_k"}),
 }
-_STORAGE_ONLY = frozenset({"int4"})
+"""Storage types by claim. The ggml claims are those of llama.cpp's mixes, which keep the output,
+some values and some feed-forward tensors at more bits (src/llama-quant.cpp)."""
+_MINIMUM_NAMESAKE_RATIO = 0.2
+"""Share of a ggml mix that must be of the type that names it; a tied embedding, which a mix keeps
+at six bits, can be over half of a small model."""
+_STORAGE_ONLY = frozenset({"int4", "int4-int6"})
+_GGML_FALLBACKS: dict[str, frozenset[str]] = {
+    "q8_0": frozenset(),
+    "q4_0": frozenset({"q8_0"}),
+    "q4_k": frozenset({"q5_0", "q8_0"}),
+    "q2_k": frozenset({"q4_0", "iq4_nl", "q5_0", "q8_0"}),
+}
+"""What llama.cpp stores instead where a row is no multiple of the type's 256 elements."""
 _NOT_WEIGHTS = frozenset({"int32", "uint32", "int64", "uint64", "bool", "string", "str"})
 _ANY_DEVICE = frozenset({"AUTO", "MULTI", "HETERO"})
 
@@ -139,7 +156,8 @@ def judge_precision(
 
     Args:
         facts: dtype names as ``float32`` or ``f32``, ``uint8`` or ``u8`` and so on.
-        claimed_precision: ``int8``, ``int4``, ``float16``, ``bfloat16`` or ``float32``.
+        claimed_precision: ``int8``, ``int4``, ``int4-int6``, ``float16``, ``bfloat16``,
+            ``float32``, or a ggml type (``q4_k`` ...).
         minimum_quantized_ratio: share of weight elements required, in (0, 1].
         threshold_origin: where that was set.
 
@@ -192,6 +210,17 @@ def judge_precision(
         if share == 0 and facts.quantized_operators and claim.startswith("int"):
             text += "; its operators only simulate quantization on wider weights"
         faults.append(text)
+    namesake = counted.get(claim, 0) / total
+    if claim in _GGML_FALLBACKS and namesake < _MINIMUM_NAMESAKE_RATIO and not faults:
+        faults.append(
+            f"only {percent_text(namesake)} of its weights are {claim} itself, at least "
+            f"{percent_text(_MINIMUM_NAMESAKE_RATIO)} required (found: {held})"
+        )
+    if faults and claim in _GGML_FALLBACKS and _GGML_FALLBACKS[claim] & counted.keys():
+        faults[-1] += (
+            "; rows that are no multiple of 256 elements fall back to "
+            f"{list_text(sorted(_GGML_FALLBACKS[claim]))} without a word from llama.cpp"
+        )
     if (
         executed
         and claim not in _STORAGE_ONLY

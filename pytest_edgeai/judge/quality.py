@@ -7,6 +7,7 @@ import math
 import numpy as np
 from scipy import special
 
+from pytest_edgeai.judge.perplexity import judge_perplexity
 from pytest_edgeai.judge.retention import (
     PairedCounts,
     decide_retention,
@@ -36,7 +37,8 @@ def judge_accuracy(quality: PairedQuality, threshold: Threshold, *, alpha: float
     A proportion (scores 0 or 1) is judged by the paired score test for the ratio of two
     proportions, exact on small samples (`retention`); ``observed`` is the ratio candidate /
     baseline. A loss is judged by the paired t-test of ``baseline / threshold - candidate`` on 30
-    samples or more; ``observed`` is mean(baseline) / mean(candidate). The interval has the
+    samples or more; ``observed`` is mean(baseline) / mean(candidate). Perplexity is judged by
+    `perplexity.judge_perplexity`. The interval has the
     confidence ``1 - 2 alpha`` and excludes the threshold exactly where the verdict is pass or fail.
 
     Args:
@@ -68,6 +70,8 @@ def judge_accuracy(quality: PairedQuality, threshold: Threshold, *, alpha: float
         )
     if quality.kind == "proportion":
         return _judge_proportion(quality, threshold, alpha)
+    if quality.kind == "perplexity":
+        return judge_perplexity(quality, threshold, alpha=alpha)
     return _judge_loss(quality, threshold, alpha)
 
 
@@ -85,7 +89,7 @@ def _scores_fault(quality: PairedQuality) -> str:
             return f"{np.count_nonzero(~np.isfinite(scores))} {name} scores are not finite"
         if quality.kind == "proportion" and not np.isin(scores, (0.0, 1.0)).all():
             return f"a {name} score of a proportion is neither 0 nor 1"
-        if quality.kind == "loss" and (scores < 0).any():
+        if quality.kind in ("loss", "perplexity") and (scores < 0).any():
             return f"a {name} loss is negative"
     if not baseline.any():
         never = "is never right" if quality.kind == "proportion" else "has no loss at all"

@@ -93,6 +93,7 @@ def judge_speed(
     min_rounds: int = 30,
     budget_spent: bool,
     mode: Mode = "agree",
+    gate: str = GATE,
 ) -> Verdict:
     """Decide whether the candidate is at least ``threshold`` times as fast as the baseline.
 
@@ -111,6 +112,7 @@ def judge_speed(
         mode: ``agree``; ``cpu-led`` lets CPU time decide alone (single-threaded CPU backends on a
             busy machine); ``wall-only`` for devices without a valid CPU time. Without CPU times the
             wall channel decides alone in every mode.
+        gate: the gate that the verdict is for.
 
     Returns:
         A verdict; ``observed`` is the median ratio of block minima (of CPU rounds if CPU-led), with
@@ -120,14 +122,14 @@ def judge_speed(
     Raises:
         ValueError: for a threshold of another relation, an alpha outside (0, 1), a block below 1.
     """
-    require_relation(GATE, threshold, "at_least")
+    require_relation(gate, threshold, "at_least")
     if not 0 < alpha < 1 or block < 1:
         raise ValueError(f"alpha must lie in (0, 1) and block be at least 1: {alpha}, {block}")
     fault = threshold_fault(threshold) or timings_fault(timings, cpu=mode != "wall-only")
     if fault:
         advice = "measure again; where the CPU clock is too coarse, judge by wall time only"
         return make_verdict(
-            GATE, "error", threshold, unit="ratio", reason=f"not judged: {fault}", advice=advice
+            gate, "error", threshold, unit="ratio", reason=f"not judged: {fault}", advice=advice
         )
     limit = 1.0 if threshold.value is None else threshold.value
     channels = _channels(timings, limit, alpha, block, mode)
@@ -163,7 +165,7 @@ def judge_speed(
     if details["signs_dependent"]:
         reason += "; successive rounds depend on each other, so the error rate may exceed alpha"
     return make_verdict(
-        GATE,
+        gate,
         outcome,
         threshold,
         unit="ratio",

@@ -72,18 +72,23 @@ class LoadedRunnable:
             time_limit_s=min(START_LIMIT_S, time_limit_s),
         )
         try:
-            self._ask("load", handle="model", path=str(runnable.path), runtime=runnable.runtime)
-            if samples is not None:
-                self._ask(
-                    "prepare",
-                    handle="model",
-                    arrays=samples.arrays,
-                    first=0,
-                    batch=samples.batching.batch,
-                )
+            self._open()
         except BaseException:
             self._worker.close()
             raise
+
+    def _open(self) -> None:
+        self._ask(
+            "load", handle="model", path=str(self.runnable.path), runtime=self.runnable.runtime
+        )
+        if self._samples is not None:
+            self._ask(
+                "prepare",
+                handle="model",
+                arrays=self._samples.arrays,
+                first=0,
+                batch=self._samples.batching.batch,
+            )
 
     def time_calls(self, calls: int) -> CallTimes:
         """Run the bound samples ``calls`` times and return the times of each call."""

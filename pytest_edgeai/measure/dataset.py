@@ -153,8 +153,7 @@ def load_dataset(
     Raises:
         ModelError: arrays are missing, unknown, pickled, empty, of unequal length, or do not fit.
     """
-    raw = _load_npz(source) if source.path is not None else _call(source, directory)
-    raw = {name: _native(array) for name, array in raw.items()}
+    raw = load_arrays(source, directory)
     labels = raw.pop(LABELS, None)
     classes = raw.pop(CLASSES, None)
     specs = {spec.name: spec for spec in inputs}
@@ -189,6 +188,16 @@ def load_dataset(
         )
     names = None if classes is None else _class_names(classes, source.where)
     return Dataset({name: raw[name] for name in specs}, labels, names, samples, source.where)
+
+
+def load_arrays(source: DataSource, directory: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a source in this machine's byte order.
+
+    Raises:
+        ModelError: the source cannot be read, or returns something else.
+    """
+    raw = _load_npz(source) if source.path is not None else _call(source, directory)
+    return {name: _native(array) for name, array in raw.items()}
 
 
 def _class_names(classes: NDArray[Any], where: str) -> tuple[str, ...]:
@@ -333,42 +342,6 @@ def _misfit(spec: TensorSpec, array: NDArray[Any], where: str) -> ModelError:
         where=where,
         allowed="axis 0 counts the samples, the other axes equal the input's",
     )
-
-
-def check_overlap(evaluation: Dataset, calibration: Dataset) -> None:
-    """Refuse calibration samples that are evaluation samples, byte by byte over all inputs.
-
-    Raises:
-        ModelError: names how many there are and the first of them.
-    """
-    seen = {key: index for index, key in enumerate(_sample_keys(evaluation))}
-    shared = [
-        (index, seen[key]) for index, key in enumerate(_sample_keys(calibration)) if key in seen
-    ]
-    if shared:
-        first = f"calibration sample {shared[0][0]} is evaluation sample {shared[0][1]}"
-        raise ModelError(
-            f"{len(shared)} of {calibration.samples} calibration samples are evaluation samples "
-            f"too ({first})",
-            where=calibration.where,
-            allowed="calibration data that shares no sample with the evaluation data",
-        )
-
-
-def repeated_samples(dataset: Dataset) -> int:
-    """Return how many samples equal an earlier one byte by byte, over all inputs."""
-    return dataset.samples - len(set(_sample_keys(dataset)))
-
-
-def _sample_keys(dataset: Dataset) -> list[bytes]:
-    names = sorted(dataset.arrays)
-    arrays = [np.ascontiguousarray(dataset.arrays[name]) for name in names]
-    return [
-        hashlib.blake2b(
-            b"".join(array[index].tobytes() for array in arrays), digest_size=16
-        ).digest()
-        for index in range(dataset.samples)
-    ]
 
 
 def stage_arrays(arrays: Mapping[str, NDArray[Any]], directory: Path) -> dict[str, str]:

@@ -25,9 +25,11 @@ WARM_UP_CALLS = 10
 ROUNDS_PER_ATTEMPT = 300
 ROUNDS_BETWEEN_LOOKS = 5
 PAUSE_BETWEEN_ATTEMPTS_S = 2.0
-LEAD_IN_CALLS = 8
-LEAD_IN_NS = 6_000_000
+LEAD_IN_CALLS = 16
+LEAD_IN_NS = 12_000_000
 LEAD_IN_NEEDLESS_NS = 16_000_000
+BURST_CALLS = 32
+BURST_NS = 12_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,8 @@ class Rounds:
     """Interleaved rounds of two or more models, grown round by round.
 
     Attributes:
-        wall_ns: for each model, the wall time of the judged call of every round.
+        wall_ns: for each model, the wall time of what counts of every round: one judged call, or
+            the calls of a burst.
         cpu_ns: likewise, CPU time.
         preemptions: likewise, involuntary context switches.
         lead_in_wall_ns: for each model, the wall times of all calls that led in, as they came.
@@ -95,8 +98,9 @@ def lead_in_calls(call_ns: float) -> int:
     least; none where 0.5 ms are within 3% of a call (:data:`LEAD_IN_NEEDLESS_NS`). Measured by
     position in the turn, against a loop, on a shared machine: quantized models of 0.05 to 0.3 ms
     take 1.6 to 3 times as long in the first call, 1.03 to 1.15 in the second, 1.0 in the fifth;
-    one of 0.8 ms and 6 MB of weights 1.65, 1.25, and 1.03 in the sixth; float32 models of 3 to
-    4 ms 1.01 to 1.06 in the first and 1.02 in the second.
+    one of 0.8 ms and 6 MB of weights 1.65, 1.25, and 1.03 to 1.09 in the sixth; float32 models of
+    3 to 4 ms 1.01 to 1.06 in the first and 1.02 in the second. Half as many calls left the medians
+    of the small quantized models 4% to 7% above a loop's.
     """
     if call_ns > LEAD_IN_NEEDLESS_NS:
         return 0
@@ -118,6 +122,7 @@ def run_round(
     rounds: Rounds,
     generator: random.Random,
     attempt: int,
+    kept: Sequence[int] | None = None,
 ) -> None:
     """Give every model its turn, in random order and never two at a time.
 
@@ -127,17 +132,47 @@ def run_round(
         rounds: grows by one round.
         generator: source of the random order.
         attempt: the attempt that the round belongs to.
+        kept: for each model, the calls of its turn that follow those that led in; one each by
+            default, which is what a verdict takes.
     """
     order = list(range(len(models)))
     generator.shuffle(order)
     for index in order:
-        times = models[index].time_calls(lead_in[index] + 1)
-        rounds.lead_in_wall_ns[index].extend(times.wall_ns[:-1].tolist())
-        rounds.wall_ns[index].append(int(times.wall_ns[-1]))
-        rounds.cpu_ns[index].append(int(times.cpu_ns[-1]))
-        rounds.preemptions[index].append(int(times.preemptions[-1]))
+        count = lead_in[index]
+        times = models[index].time_calls(count + (kept[index] if kept else 1))
+        rounds.lead_in_wall_ns[index].extend(times.wall_ns[:count].tolist())
+        rounds.wall_ns[index].extend(times.wall_ns[count:].tolist())
+        rounds.cpu_ns[index].extend(times.cpu_ns[count:].tolist())
+        rounds.preemptions[index].extend(times.preemptions[count:].tolist())
     rounds.order.append(order[0])
     rounds.attempt.append(attempt)
+
+
+def run_bursts(
+    models: Sequence[Timed], generator: random.Random, *, rounds: int, time_limit_s: float
+) -> Rounds:
+    """Time models in turns of many calls: what a plain loop over each would take, side by side.
+
+    The latencies of a report come from here. They decide nothing: calls of one turn share their
+    disturbances, which medians bear and sequential tests do not.
+
+    Args:
+        models: the models; they are warmed up.
+        generator: source of the random order.
+        rounds: turns of each model.
+        time_limit_s: after so long no round is begun, but for the first three.
+
+    Returns:
+        Up to :data:`BURST_CALLS` calls of each turn, as many as fit into :data:`BURST_NS`.
+    """
+    lead_in = warm_up(models)
+    durations = [float(model.time_calls(WARM_UP_CALLS).wall_ns.min()) for model in models]
+    kept = [max(1, min(BURST_CALLS, int(BURST_NS / max(call, 1.0)))) for call in durations]
+    measured = Rounds.of(len(models))
+    deadline = time.monotonic() + time_limit_s
+    while len(measured) < rounds and (len(measured) < 3 or time.monotonic() < deadline):
+        run_round(models, lead_in, measured, generator, 0, kept)
+    return measured
 
 
 def paired(rounds: Rounds, *, cpu_time_is_valid: bool) -> PairedTimings:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.descriptors import MetricDescriptor
 from pytest_edgeai.errors import ModelError
-from pytest_edgeai.tasks import CLASSIFICATION_TASKS
+from pytest_edgeai.tasks import CLASSIFICATION_TASKS, GENERATION_TASKS
 
 METRICS: Mapping[str, MetricDescriptor] = {
     metric.name: metric
@@ -24,6 +24,7 @@ METRICS: Mapping[str, MetricDescriptor] = {
             "loss",
             ("tabular-regression", "depth-estimation", "time-series-forecasting"),
         ),
+        MetricDescriptor("perplexity", "", "perplexity", GENERATION_TASKS),
     )
 }
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from pytest_edgeai.digests import digest_files
 from pytest_edgeai.files import cannot_write, write_atomically
-from pytest_edgeai.records import JSON, Artifact, Recipe, to_json
+from pytest_edgeai.records import JSON, Artifact, Recipe, artifact_root, to_json
 
 STALE_AFTER_S = 7 * 24 * 3600.0
 """A replaced artifact is kept this long, because another process may still be loading it."""
@@ -119,7 +119,7 @@ class ArtifactCache:
         root = self.directory / entry["directory"]
         files = tuple(root / name for name in entry["files"])
         try:
-            intact = digest_files(files, (root / entry["path"]).parent) == entry["sha256"]
+            intact = digest_files(files, artifact_root(root / entry["path"])) == entry["sha256"]
         except OSError:
             intact = False
         if not intact:
@@ -182,7 +182,7 @@ class ArtifactCache:
             files=files,
             framework=recipe.framework,
             claimed_precision=claimed_precision,
-            sha256=digest_files(files, (final / loadable).parent),
+            sha256=digest_files(files, artifact_root(final / loadable)),
             size_bytes=sum(file.stat().st_size for file in files),
             key=key,
             from_cache=False,

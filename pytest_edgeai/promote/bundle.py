@@ -35,7 +35,7 @@ from pytest_edgeai.digests import digest_file, digest_files
 from pytest_edgeai.errors import EdgeAIError, UserError
 from pytest_edgeai.files import sync_directory, write_atomically, write_durably
 from pytest_edgeai.promote.decision import blocked_by
-from pytest_edgeai.records import Artifact, to_json
+from pytest_edgeai.records import Artifact, artifact_root, to_json
 from pytest_edgeai.report.content import CandidateReport, ModelReport
 
 BUNDLE_SCHEMA = "pytest-edgeai/bundle/1"
@@ -302,7 +302,7 @@ def _fill(place: Path, candidate: CandidateReport, model: ModelReport, artifact:
     Raises:
         EdgeAIError: where the files are not those that were measured.
     """
-    root = artifact.path.parent
+    root = artifact_root(artifact.path)
     copies = place / "artifact"
     files: dict[str, dict[str, Any]] = {}
     for source in artifact.files:

@@ -183,3 +183,23 @@ def peak_meter() -> PeakMeter:
     if sys.platform == "win32":
         return WindowsMeter()
     return ResourceMeter()
+
+
+def memory_growth(meter: PeakMeter, before: Peak, after: Peak) -> dict[str, str | int]:
+    """Return what a model took between two readings.
+
+    Returns:
+        ``{"definition", "model_bytes", "footprint_bytes", "growth_bytes", "code_growth_bytes",
+        "null_bytes"}``: the model's memory, the process's peak, the growth of the peak and of the
+        code pages since the null model, and the peak with the null model alone.
+    """
+    growth = after.peak_bytes - before.peak_bytes
+    code_growth = after.code_bytes - before.code_bytes
+    return {
+        "definition": meter.definition,
+        "model_bytes": growth - code_growth,
+        "footprint_bytes": after.peak_bytes,
+        "growth_bytes": growth,
+        "code_growth_bytes": code_growth,
+        "null_bytes": before.peak_bytes,
+    }

@@ -24,11 +24,13 @@ from pytest_edgeai.optimize.frameworks.base import (
     LoadedModel,
     OptimizeRequest,
 )
+from pytest_edgeai.optimize.frameworks.language import LanguageFramework
 from pytest_edgeai.records import JSON, Architecture, Recipe, RuntimeOptions, TensorSpec, to_json
 from pytest_edgeai.worker import arrays as samples_of
 from pytest_edgeai.worker.connection import Connection
 from pytest_edgeai.worker.failures import needs_traceback, to_failure
-from pytest_edgeai.worker.memory import peak_meter
+from pytest_edgeai.worker.language import LanguageModels
+from pytest_edgeai.worker.memory import memory_growth, peak_meter
 from pytest_edgeai.worker.protocol import ProtocolError, Request
 from pytest_edgeai.worker.timing import time_calls
 
@@ -38,7 +40,7 @@ Operation = Callable[..., JSON]
 class Service:
     """One framework, the models it has loaded, and the operations on them."""
 
-    def __init__(self, framework: Framework, connection: Connection) -> None:
+    def __init__(self, framework: Framework | LanguageFramework, connection: Connection) -> None:
         """Serve ``framework`` over ``connection``."""
         self._framework = framework
         self._connection = connection
@@ -56,6 +58,8 @@ class Service:
             "evaluate": self.evaluate,
             "measure_memory": self.measure_memory,
         }
+        self._language = LanguageModels(framework, self._calls, lambda: self._performed)
+        self._operations |= self._language.operations
 
     @classmethod
     def serve(cls, connection: Connection, start: Request, versions: Mapping[str, str]) -> int:
@@ -96,6 +100,7 @@ class Service:
     def close(self) -> None:
         """Release every model."""
         self._calls.clear()
+        self._language.close()
         while self._models:
             self._models.popitem()[1].close()
 
@@ -135,9 +140,9 @@ class Service:
         begin = time.perf_counter()
         result = self._framework.optimize(request, self._progress)
         seconds = time.perf_counter() - begin
-        if not result.path.is_file():
+        if not result.path.is_file() and not (result.path / "config.json").is_file():
             raise ModelError(
-                f"the framework reported success and made no file {result.path.name}",
+                f"the framework reported success and made no model {result.path.name}",
                 where=str(folder),
             )
         return {"path": str(result.path), "log": list(result.log), "seconds": seconds}
@@ -150,7 +155,7 @@ class Service:
         """
         self.unload(handle)
         begin = time.perf_counter()
-        model = self._framework.load(Path(path), RuntimeOptions(**runtime))
+        model = self._tensors().load(Path(path), RuntimeOptions(**runtime))
         seconds = time.perf_counter() - begin
         self._models[handle] = model
         return {
@@ -236,10 +241,7 @@ class Service:
         """Measure what a model takes in this process, which must not have done anything else.
 
         Returns:
-            ``{"definition", "model_bytes", "footprint_bytes", "growth_bytes",
-            "code_growth_bytes", "null_bytes"}``: the model's memory, the process's peak, the
-            growth of the peak and of the code pages since the null model, and the peak with the
-            null model alone.
+            What :func:`~pytest_edgeai.worker.memory.memory_growth` states.
 
         Raises:
             MeasurementError: this worker did other work before, or the platform does not permit it.
@@ -247,16 +249,17 @@ class Service:
         if self._performed > 1:
             raise MeasurementError("memory is measured in a process that has done nothing before")
         options = RuntimeOptions(**runtime)
+        framework = self._tensors()
         meter = peak_meter()
         opened = samples_of.open_arrays(arrays)
         feeds = samples_of.take(opened, first, batch)
-        null = self._framework.load_null_model(options)
+        null = framework.load_null_model(options)
         null.run(_zeros(null))
         meter.read()  # what reading itself takes is not the model's
         gc.collect()
         meter.reset()
         before = meter.read()
-        model = self._framework.load(Path(path), options)
+        model = framework.load(Path(path), options)
         samples_of.check_inputs(opened, model.inputs, batch)
         call = model.bind(feeds)
         for _ in range(calls):
@@ -264,16 +267,12 @@ class Service:
         after = meter.read()
         model.close()
         null.close()
-        growth = after.peak_bytes - before.peak_bytes
-        code_growth = after.code_bytes - before.code_bytes
-        return {
-            "definition": meter.definition,
-            "model_bytes": growth - code_growth,
-            "footprint_bytes": after.peak_bytes,
-            "growth_bytes": growth,
-            "code_growth_bytes": code_growth,
-            "null_bytes": before.peak_bytes,
-        }
+        return memory_growth(meter, before, after)
+
+    def _tensors(self) -> Framework:
+        if not hasattr(self._framework, "load"):
+            raise ModelError(f"{type(self._framework).__name__} runs language models alone")
+        return cast("Framework", self._framework)
 
     def _model(self, handle: str) -> LoadedModel:
         model = self._models.get(handle)
@@ -285,10 +284,10 @@ class Service:
         self._connection.progress(self._request_id, what, fraction)
 
 
-def _make_framework(implementation: str) -> Framework:
+def _make_framework(implementation: str) -> Framework | LanguageFramework:
     module_name, _, class_name = implementation.partition(":")
     module = importlib.import_module(module_name)
-    return cast("Framework", getattr(module, class_name)())
+    return cast("Framework | LanguageFramework", getattr(module, class_name)())
 
 
 def _report(

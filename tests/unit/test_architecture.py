@@ -27,6 +27,7 @@ BASE = {
     "facts",
     "files",
     "records",
+    "samples",
     "specification",
     "tasks",
 }
@@ -52,11 +53,29 @@ PYTEST_EXCEPTIONS = {
 BETWEEN_ROOMS = {
     ("worker.arrays", "optimize.frameworks.base"): "feeds are what the protocol says they are",
     ("worker.service", "optimize.frameworks.base"): "serves the protocol, and knows no framework",
+    ("worker.service", "optimize.frameworks.language"): "likewise, for language models",
+    ("worker.language", "optimize.frameworks.base"): "likewise",
+    ("worker.language", "optimize.frameworks.language"): "likewise",
     ("measure.bench", "worker.host"): "measures in worker processes",
+    ("measure.language", "worker.host"): "likewise",
 }
 """What a room may import of one that does not stand before it in the flow, and why."""
 
-FRAMEWORK_PACKAGES = {"mlx", "nncf", "olive", "onnx", "onnxruntime", "openvino", "torch"}
+FRAMEWORK_PACKAGES = {
+    "gguf",
+    "llama_cpp",
+    "mlx",
+    "mlx_lm",
+    "nncf",
+    "olive",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime_genai",
+    "openvino",
+    "tokenizers",
+    "torch",
+    "transformers",
+}
 MOST_LINES = 400
 
 

@@ -134,6 +134,34 @@ def test_several_targets_stand_in_the_ids(opened: Open) -> None:
     assert nodes(session) == ["onnxruntime-int8-static@cross", "onnxruntime-int8-static@intel"]
 
 
+def test_all_targets_of_this_host(opened: Open) -> None:
+    session = opened(target=["all"], framework=["onnxruntime"])
+    served = ["intel", "apple", "arm-mobile", "arm-embedded", "cross", "qualcomm"]
+    assert nodes(session) == [f"onnxruntime-int8-static@{name}" for name in served]
+    assert [target.name for target in session.targets] == served
+    assert list(session.proxies) == served
+    assert {each.target for each in session.unserved} == {"nvidia", "edge-tpu", "enterprise"}
+
+
+def test_the_limit_of_a_package_is_the_default_of_the_size(opened: Open) -> None:
+    def limit(extra: str = "", **flags: Any) -> tuple[float | None, str, bool]:
+        session = opened(extra, framework=["onnxruntime"], **flags)
+        threshold, on = session.threshold(session.candidates[0], "artifact_size")
+        return threshold.value, threshold.origin, on
+
+    assert limit() == (None, "default", True)
+    assert limit(target=["arm-mobile"]) == (99_999_999.0, "target arm-mobile", True)
+    off = "[gates]\nartifact_size = false\n"
+    assert limit(off, target=["arm-mobile"]) == (None, "edgeai.toml", False)
+    own: dict[str, Any] = {"target": ["arm-mobile"], "threshold": ["artifact_size=5MB"]}
+    assert limit(**own) == (5e6, "--edge-threshold", True)
+
+
+def test_other_gates_know_no_package(opened: Open) -> None:
+    session = opened(target=["arm-mobile"], framework=["onnxruntime"])
+    assert "memory_footprint" not in session.gates_of(session.candidates[0])
+
+
 def test_a_host_of_another_kind_is_a_proxy(opened: Open) -> None:
     other = dataclasses.replace(HOST, cpu_vendor="AuthenticAMD", cpu_model="EPYC")
     session = opened(host=other, target=["intel"], framework=["onnxruntime"])
@@ -182,6 +210,7 @@ def test_interpreters_are_asked_once_and_named(tmp_path: Path) -> None:
     ("flags", "expected"),
     [
         ({"target": ["intl"]}, '--edge-target: unknown target "intl"'),
+        ({"target": ["all,cross"]}, '--edge-target: "all,cross" mixes words'),
         ({"model": ["n"]}, '--edge-model: unknown model "n"'),
         ({"framework": ["openvno"]}, '--edge-framework: unknown framework "openvno"'),
         ({"threshold": ["spedup=1"]}, '--edge-threshold: unknown gate "spedup"'),
@@ -191,7 +220,7 @@ def test_interpreters_are_asked_once_and_named(tmp_path: Path) -> None:
         ({"markdown": "."}, "is a directory"),
         ({"promote": "edgeai.toml"}, "is no directory"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_what_is_refused(opened: Open, flags: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -69,10 +69,16 @@ class ExecutionFacts:
     Attributes:
         executed_precisions: precision name to number of operators; empty where it cannot tell.
         executed_devices: devices in the runtime's own words.
+        weight_elements: dtype name to number of weight elements stored in the artifact, counted by
+            the framework; empty for the formats that :mod:`pytest_edgeai.assess` reads by itself.
+        quantized_operators: type to number of operators that compute on quantized weights or data,
+            as the artifact declares them; likewise.
     """
 
     executed_precisions: Mapping[str, int]
     executed_devices: tuple[str, ...]
+    weight_elements: Mapping[str, int] = field(default_factory=dict)
+    quantized_operators: Mapping[str, int] = field(default_factory=dict)
 
 
 class LoadedModel(Protocol):

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from pytest_edgeai.optimize.frameworks.base import (  # noqa: E402
 )
 from pytest_edgeai.optimize.frameworks.support import one_line  # noqa: E402
 from pytest_edgeai.records import RuntimeOptions, TensorSpec  # noqa: E402
+
+if TYPE_CHECKING:
+    from pytest_edgeai.optimize.frameworks.openvino_language import OpenVINOLanguageModel
 
 _DTYPES = {
     "f64": "float64",
@@ -56,7 +59,11 @@ _PLACE = re.compile(r"Exception from \S+:\d+:|Check '.*?' failed at \S+:\d+:")
 
 
 class OpenVINO:
-    """See :class:`~pytest_edgeai.optimize.frameworks.base.Framework`."""
+    """Serves models of tensors and models that generate text.
+
+    See :class:`~pytest_edgeai.optimize.frameworks.base.Framework` and
+    :class:`~pytest_edgeai.optimize.frameworks.language.LanguageFramework`.
+    """
 
     def __init__(self) -> None:
         """Start the runtime."""
@@ -83,11 +90,41 @@ class OpenVINO:
         model = openvino.Model([opset13.relu(parameter)], [parameter], "null")
         return OpenVINOModel(self._core, model, runtime, ["y"], "the null model")
 
-    def optimize(self, request: OptimizeRequest, progress: Progress) -> OptimizeResult:
-        """See :func:`pytest_edgeai.optimize.frameworks.openvino_optimize.optimize`."""
-        # Imported here, because NNCF takes memory that a measurement would count.
-        from pytest_edgeai.optimize.frameworks import openvino_optimize
+    def load_language_model(
+        self, path: Path, runtime: RuntimeOptions, context_tokens: int
+    ) -> OpenVINOLanguageModel:
+        """See :func:`pytest_edgeai.optimize.frameworks.openvino_language.load`."""
+        from pytest_edgeai.optimize.frameworks import openvino_language
 
+        return openvino_language.load(self._core, path, runtime, context_tokens)
+
+    def load_null_language_model(self, runtime: RuntimeOptions) -> OpenVINOLanguageModel:
+        """See :func:`pytest_edgeai.optimize.frameworks.openvino_language.load_null`."""
+        from pytest_edgeai.optimize.frameworks import openvino_language
+
+        return openvino_language.load_null(self._core, runtime)
+
+    def tokenize(self, path: Path, text: str) -> NDArray[np.int32]:
+        """See :func:`pytest_edgeai.optimize.frameworks.huggingface_tokenizer.tokenize_directory`.
+
+        ``path`` is a Hugging Face directory, or an artifact that was made of one.
+        """
+        from pytest_edgeai.optimize.frameworks.huggingface_tokenizer import tokenize_directory
+
+        return tokenize_directory(path if path.is_dir() else path.parent, text)
+
+    def optimize(self, request: OptimizeRequest, progress: Progress) -> OptimizeResult:
+        """Make one artifact of a model of tensors or of a language model.
+
+        See :func:`pytest_edgeai.optimize.frameworks.openvino_optimize.optimize` and
+        :func:`pytest_edgeai.optimize.frameworks.openvino_language_optimize.optimize`.
+        """
+        # Imported here, because NNCF takes memory that a measurement would count.
+        from pytest_edgeai.optimize.frameworks import openvino_language_optimize, openvino_optimize
+        from pytest_edgeai.optimize.frameworks.openvino_language_source import is_language_model
+
+        if request.architecture == "language-model" or is_language_model(request.source):
+            return openvino_language_optimize.optimize(self._core, request, progress)
         return openvino_optimize.optimize(self._core, request, progress)
 
 
@@ -103,7 +140,7 @@ class OpenVINOModel:
         where: str,
     ) -> None:
         """Compile ``model``, whose outputs are called ``names``."""
-        self._compiled: Any = _compile(core, model, runtime, where)
+        self._compiled: Any = compile_model(core, model, runtime, where)
         self._inputs = [_tensor_spec(port, _input_name(port)) for port in self._compiled.inputs]
         self._outputs = [
             _tensor_spec(port, name)
@@ -141,27 +178,8 @@ class OpenVINOModel:
         return functools.partial(request.infer, share_outputs=True)
 
     def execution(self) -> ExecutionFacts:
-        """Count the operators of the compiled graph by the precision that the runtime reports.
-
-        Its ends, weights and conversions of layout or type are not counted. Operators that compute
-        on 8 or 4 bits count as ``int8`` or ``int4``, signed or not.
-        """
-        counts: Counter[str] = Counter()
-        for operator in self._compiled.get_runtime_model().get_ordered_ops():
-            facts = operator.get_rt_info()
-            kind = facts["layerType"].astype(str) if "layerType" in facts else ""
-            if kind in _NO_OPERATORS or "runtimePrecision" not in facts:
-                continue
-            element = facts["runtimePrecision"].astype(str)
-            products = _integer_products(operator) if kind == "Subgraph" else 0
-            if products:
-                counts["int8"] += products
-            elif kind in _COMPUTING and element in ("u8", "i8", "u4", "i4"):
-                counts[f"int{element[1:]}"] += 1
-            else:
-                counts[_DTYPES.get(element, element)] += 1
-        devices = self._compiled.get_property("EXECUTION_DEVICES")
-        return ExecutionFacts(dict(counts), tuple(devices))
+        """See :func:`execution_facts`."""
+        return execution_facts(self._compiled)
 
     def close(self) -> None:
         """Release the compiled model."""
@@ -173,6 +191,30 @@ class OpenVINOModel:
             # Not shared: a tensor that shares an array's memory does not keep the array alive.
             array = np.array(feeds[spec.name], order="C")
             request.set_input_tensor(index, openvino.Tensor(array, shared_memory=False))
+
+
+def execution_facts(compiled: Any) -> ExecutionFacts:
+    """Count the operators of a compiled graph by the precision that the runtime reports.
+
+    Its ends, weights and conversions of layout or type are not counted. Operators that compute on 8
+    or 4 bits count as ``int8`` or ``int4``, signed or not.
+    """
+    counts: Counter[str] = Counter()
+    for operator in compiled.get_runtime_model().get_ordered_ops():
+        facts = operator.get_rt_info()
+        kind = facts["layerType"].astype(str) if "layerType" in facts else ""
+        if kind in _NO_OPERATORS or "runtimePrecision" not in facts:
+            continue
+        element = facts["runtimePrecision"].astype(str)
+        products = _integer_products(operator) if kind == "Subgraph" else 0
+        if products:
+            counts["int8"] += products
+        elif kind in _COMPUTING and element in ("u8", "i8", "u4", "i4"):
+            counts[f"int{element[1:]}"] += 1
+        else:
+            counts[_DTYPES.get(element, element)] += 1
+    devices = compiled.get_property("EXECUTION_DEVICES")
+    return ExecutionFacts(dict(counts), tuple(devices))
 
 
 def _integer_products(subgraph: Any) -> int:
@@ -255,9 +297,15 @@ def _tensor_spec(port: Any, name: str) -> TensorSpec:
     return TensorSpec(name, dtype, shape)
 
 
-def _compile(
+def compile_model(
     core: openvino.Core, model: openvino.Model, runtime: RuntimeOptions, where: str
 ) -> openvino.CompiledModel:
+    """Compile a model; ``runtime.hints`` override the properties that are set here.
+
+    Raises:
+        ModelError: OpenVINO does not accept it.
+        UserError: the device does not exist, or does not know a hint.
+    """
     known = {name.partition(".")[0] for name in core.available_devices}
     if runtime.device.partition(".")[0].partition(":")[0] not in {
         *known,

@@ -210,6 +210,7 @@ def test_facts_of_a_language_model(write: Write) -> None:
     assert facts.notes == ()
     dense = 2 * VOCABULARY * HIDDEN + LAYERS * (HIDDEN * HIDDEN + FEED * HIDDEN)
     assert facts.weight_elements == {"float32": LAYERS * HIDDEN, "q4_k": dense}
+    assert facts.row_elements == {HIDDEN: dense}
     language = facts.language
     assert language is not None
     assert (language.family, language.is_known) == ("llama", True)

@@ -125,6 +125,9 @@ def test_facts_of_a_language_model(make: Make) -> None:
     assert len(facts.sha256) == 64
     assert facts.parameters == MATRICES + VOCABULARY * HIDDEN
     assert facts.weight_elements == {"float32": facts.parameters}
+    narrow = LAYERS * FEED * HIDDEN
+    vectors = LAYERS * HIDDEN
+    assert facts.row_elements == {FEED: narrow, HIDDEN: facts.parameters - narrow - vectors}
     assert facts.quantization == ""
     assert facts.notes == ()
     assert facts.flops_per_inference == 2 * MATRICES

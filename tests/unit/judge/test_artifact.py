@@ -173,3 +173,28 @@ def test_minimum_is_a_setting_with_an_origin() -> None:
         judge_precision(facts({"int8": 1}), "int8", minimum_quantized_ratio=broken).outcome
         == "error"
     )
+
+
+@pytest.mark.parametrize(
+    ("weights", "claim", "outcome"),
+    [
+        ({"q4_k": 80, "q6_k": 20, "f32": 1}, "q4_k", "pass"),
+        ({"q4_k": 40, "q6_k": 60}, "q4_k", "pass"),
+        ({"q4_k": 10, "q6_k": 90}, "q4_k", "fail"),
+        ({"q5_0": 70, "q8_0": 30}, "q4_k", "fail"),
+        ({"q8_0": 100}, "q4_k", "fail"),
+        ({"f16": 100}, "q8_0", "fail"),
+        ({"q8_0": 99, "f32": 1}, "q8_0", "pass"),
+        ({"q2_k": 60, "q3_k": 30, "q6_k": 10}, "q2_k", "pass"),
+        ({"uint4": 80, "uint6": 20, "float16": 2}, "int4-int6", "pass"),
+    ],
+)
+def test_a_mix_is_named_by_a_type_that_it_holds(
+    weights: dict[str, int], claim: str, outcome: str
+) -> None:
+    assert judge_precision(facts(weights), claim).outcome == outcome
+
+
+def test_a_silent_fallback_is_named() -> None:
+    verdict = judge_precision(facts({"q5_0": 70, "q8_0": 30}), "q4_k")
+    assert "no multiple of 256 elements fall back to q5_0, q8_0" in verdict.reason

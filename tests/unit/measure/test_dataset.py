@@ -17,14 +17,13 @@ from pytest_edgeai.measure.dataset import (
     Dataset,
     batching,
     check_npz_header,
-    check_overlap,
     digest_arrays,
     import_reference,
     load_dataset,
     npz_headers,
-    repeated_samples,
     stage_arrays,
 )
+from pytest_edgeai.measure.overlap import check_overlap, repeated_samples
 from pytest_edgeai.records import TensorSpec
 from pytest_edgeai.specification import DataSource
 

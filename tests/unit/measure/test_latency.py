@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_edgeai.measure.latency import (
+    BURST_CALLS,
     LEAD_IN_CALLS,
     LEAD_IN_NEEDLESS_NS,
     LEAD_IN_NS,
@@ -21,6 +22,7 @@ from pytest_edgeai.measure.latency import (
     interleave,
     lead_in_calls,
     paired,
+    run_bursts,
     run_round,
     summarize,
     summarize_times,
@@ -208,3 +210,18 @@ def test_a_summary_leaves_out_cpu_time_that_says_nothing() -> None:
     times = quick().time_calls(5)
     summary = summarize_times(times, cpu_time_is_valid=False, threads=0, batch=1)
     assert summary.cpu_p50_ns is None
+
+
+def test_a_burst_keeps_many_calls_of_every_turn() -> None:
+    fast, slow = quick(), Local(lambda: time.sleep(0.02))
+    measured = run_bursts([fast, slow], random.Random(1), rounds=4, time_limit_s=60.0)
+    assert len(measured) == 4
+    assert len(measured.wall_ns[0]) == 4 * BURST_CALLS
+    assert len(measured.wall_ns[1]) == 4
+    assert set(fast.turns[2:]) == {LEAD_IN_CALLS + BURST_CALLS}
+    assert min(measured.wall_ns[1]) >= 20_000_000
+    assert [len(column) for column in measured.lead_in_wall_ns] == [4 * LEAD_IN_CALLS, 0]
+
+
+def test_bursts_end_with_their_time_after_three_rounds() -> None:
+    assert len(run_bursts([quick()], random.Random(1), rounds=50, time_limit_s=0.0)) == 3

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from pytest_edgeai.assess.hardware import read_host
-from pytest_edgeai.publishing import INT8_FEATURES, host_warnings
+from pytest_edgeai.planning import INT8_FEATURES, host_warnings
 
 
 @pytest.mark.parametrize("feature", sorted(INT8_FEATURES))

@@ -1,0 +1,352 @@
+"""The operations of a worker on language models; logits never travel and are never kept.
+
+Two workers compare the logits of one block of text through one exchange file: the first overwrites
+it with its own, the second reads it. Everything else that leaves a worker is a figure per token.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_edgeai.errors import MeasurementError, ModelError
+from pytest_edgeai.optimize.frameworks.base import Framework
+from pytest_edgeai.optimize.frameworks.language import LanguageFramework, LoadedLanguageModel
+from pytest_edgeai.records import JSON, RuntimeOptions, to_json
+from pytest_edgeai.worker.memory import memory_growth, peak_meter
+
+PHASES = ("decode", "prefill", "first_token")
+FIRST_TOKENS = 8
+
+Float32 = NDArray[np.float32]
+
+
+def as_language_framework(framework: Framework | LanguageFramework) -> LanguageFramework:
+    """Return a framework that generates text.
+
+    Raises:
+        ModelError: this framework does not.
+    """
+    if not hasattr(framework, "load_language_model"):
+        raise ModelError(f"{type(framework).__name__} does not run language models")
+    return cast("LanguageFramework", framework)
+
+
+def load_ids(path: str) -> NDArray[np.int32]:
+    """Return the token ids of a ``.npy`` file, int32 of shape ``(blocks, tokens)``.
+
+    Raises:
+        ModelError: no such array.
+    """
+    ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    if ids.ndim != 2 or ids.dtype != np.int32:
+        raise ModelError(f"token ids are int32 of shape (blocks, tokens), not {ids.dtype}")
+    return np.asarray(ids)
+
+
+def check_ids(model: LoadedLanguageModel, ids: NDArray[np.int32]) -> None:
+    """Make sure that a model knows every token and can take a block.
+
+    Raises:
+        ModelError: an id outside the vocabulary, or a block that is too long.
+    """
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= model.vocabulary:
+        raise ModelError(
+            f"token id {low if low < 0 else high} is not in the model's vocabulary",
+            allowed=f"0 to {model.vocabulary - 1}",
+        )
+    if ids.shape[-1] > model.context_tokens:
+        raise ModelError(
+            f"a block has {ids.shape[-1]} tokens", allowed=f"up to {model.context_tokens}"
+        )
+
+
+def bind_phase(
+    model: LoadedLanguageModel, phase: str, tokens: NDArray[np.int32]
+) -> Callable[[], object]:
+    """Return the call of one phase of generating over ``tokens``."""
+    if phase == "prefill":
+        return model.bind_prefill(tokens)
+    if phase == "first_token":
+        return model.bind_first_token(tokens)
+    return model.bind_decode(tokens)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one block says of one model; arrays of shape ``(tokens - 1,)``.
+
+    Attributes:
+        nll: float64, negative log-likelihood of each next token, in nats.
+        likeliest: int64, the token that the model would have chosen.
+        nan: logits that are no number.
+        infinite: logits that are infinite.
+    """
+
+    nll: NDArray[np.float64]
+    likeliest: NDArray[np.int64]
+    nan: int
+    infinite: int
+
+
+def log_sum_exp(logits: Float32) -> Float32:
+    """Return the logarithm of the sum of exponentials over the last axis, keeping that axis."""
+    top = logits.max(axis=-1, keepdims=True)
+    return cast(
+        "Float32", top + np.log(np.exp(logits - top).sum(axis=-1, keepdims=True, dtype=np.float32))
+    )
+
+
+def score_block(logits: Float32, tokens: NDArray[np.int32]) -> Scores:
+    """Score the tokens of a block by the logits before each.
+
+    Args:
+        logits: float32, shape ``(tokens, vocabulary)``.
+        tokens: int32, shape ``(tokens,)``.
+    """
+    before, following = logits[:-1], tokens[1:]
+    rows = np.arange(len(following))
+    with np.errstate(invalid="ignore", over="ignore"):
+        nll = log_sum_exp(before)[:, 0] - before[rows, following]
+        total = float(before.sum(dtype=np.float64))
+    nan = infinite = 0
+    if not np.isfinite(total):
+        nan, infinite = int(np.isnan(before).sum()), int(np.isinf(before).sum())
+    return Scores(nll.astype(np.float64), before.argmax(axis=-1).astype(np.int64), nan, infinite)
+
+
+def divergence(reference: Float32, logits: Float32) -> NDArray[np.float64]:
+    """Return the Kullback-Leibler divergence D(reference || model) at each position, in nats.
+
+    ``sum p (log p - log q)`` over the vocabulary, with p the softmax of ``reference`` and q that of
+    ``logits`` (Kullback and Leibler 1951); float32 logits of shape ``(tokens, vocabulary)`` each.
+    """
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        p = reference - log_sum_exp(reference)
+        difference = p - logits
+        difference += log_sum_exp(logits)
+        np.exp(p, out=p)
+        summed: NDArray[np.float64] = np.einsum("tv,tv->t", p, difference).astype(np.float64)
+        # Both are rounded to float32, so identical models may come out a hair below zero.
+        return np.maximum(summed, 0.0)
+
+
+class LanguageModels:
+    """The language models that a worker has loaded, and the operations on them."""
+
+    def __init__(
+        self,
+        framework: Framework | LanguageFramework,
+        calls: dict[str, Callable[[], object]],
+        performed: Callable[[], int],
+    ) -> None:
+        """Serve ``framework``.
+
+        Args:
+            framework: the worker's.
+            calls: what the worker times, by handle; :meth:`bind_phase` adds to it.
+            performed: how many operations the worker has performed.
+        """
+        self._framework = framework
+        self._calls = calls
+        self._performed = performed
+        self._models: dict[str, LoadedLanguageModel] = {}
+        self.operations: dict[str, Callable[..., JSON]] = {
+            "load_language_model": self.load,
+            "bind_phase": self.bind_phase,
+            "score": self.score,
+            "tokenize": self.tokenize,
+            "generate": self.generate,
+            "language_execution": self.execution,
+            "measure_language_memory": self.measure_memory,
+        }
+
+    def close(self) -> None:
+        """Release every model."""
+        while self._models:
+            self._models.popitem()[1].close()
+
+    def load(
+        self, handle: str, path: str, runtime: Mapping[str, JSON], context_tokens: int
+    ) -> JSON:
+        """Load a model under the name ``handle``.
+
+        Returns:
+            ``{"vocabulary", "context_tokens", "kv_cache_bytes", "seconds"}``.
+        """
+        begin = time.perf_counter()
+        framework = as_language_framework(self._framework)
+        model = framework.load_language_model(Path(path), RuntimeOptions(**runtime), context_tokens)
+        self._models[handle] = model
+        return {
+            "vocabulary": model.vocabulary,
+            "context_tokens": model.context_tokens,
+            "kv_cache_bytes": model.kv_cache_bytes,
+            "seconds": time.perf_counter() - begin,
+        }
+
+    def bind_phase(self, handle: str, phase: str, ids: str, block: int, tokens: int) -> JSON:
+        """Bind the first ``tokens`` tokens of a block for ``time_calls`` of ``handle``.
+
+        Args:
+            handle: the model.
+            phase: one of :data:`PHASES`; what was bound before is forgotten.
+            ids: path of the token ids.
+            block: index of the block.
+            tokens: how many of its tokens; at least two for ``decode``.
+        """
+        model = self._model(handle)
+        if phase not in PHASES:
+            raise MeasurementError(f"there is no phase {phase!r}")
+        chosen = load_ids(ids)[block, :tokens]
+        check_ids(model, chosen)
+        self._calls.pop(handle, None)
+        self._calls[handle] = bind_phase(model, phase, np.array(chosen))
+        gc.collect()
+        return {}
+
+    def score(self, handle: str, ids: str, block: int, exchange: str, role: str) -> JSON:
+        """Score one block of text.
+
+        Args:
+            handle: the model.
+            ids: path of the token ids.
+            block: index of the block.
+            exchange: path of the exchange file.
+            role: ``reference`` overwrites the exchange file with this model's logits;
+                ``comparison`` compares its own with what the file holds; ``alone`` leaves it.
+
+        Returns:
+            ``{"nll", "likeliest", "nan", "infinite"}`` and, for a comparison, ``"divergence"``:
+            one figure per token but the first, or a number.
+
+        Raises:
+            ModelError: a token that the model does not know, or a reference of another vocabulary.
+        """
+        model = self._model(handle)
+        tokens = np.array(load_ids(ids)[block])
+        check_ids(model, tokens)
+        logits = model.logits(tokens)
+        scores = score_block(logits, tokens)
+        answer: dict[str, JSON] = {
+            "nll": _plain(scores.nll),
+            "likeliest": scores.likeliest.tolist(),
+            "nan": scores.nan,
+            "infinite": scores.infinite,
+        }
+        shape = (len(tokens) - 1, model.vocabulary)
+        if role == "reference":
+            _write_exchange(Path(exchange), logits[:-1])
+        elif role == "comparison":
+            reference = _read_exchange(Path(exchange), shape)
+            answer["divergence"] = _plain(divergence(reference, logits[:-1]))
+        return answer
+
+    def tokenize(self, path: str, text: str) -> JSON:
+        """Return ``{"ids"}``, the tokens of the UTF-8 text file ``text``."""
+        framework = as_language_framework(self._framework)
+        content = Path(text).read_text(encoding="utf-8")
+        return {"ids": framework.tokenize(Path(path), content).tolist()}
+
+    def generate(self, handle: str, tokens: list[int], count: int) -> JSON:
+        """Return ``{"tokens"}``, up to ``count`` tokens decoded greedily after ``tokens``."""
+        model = self._model(handle)
+        prompt = np.asarray(tokens, dtype=np.int32)
+        check_ids(model, prompt)
+        if len(prompt) + count > model.context_tokens:
+            raise ModelError(
+                f"{len(prompt)} tokens and {count} more",
+                allowed=f"up to {model.context_tokens} together",
+            )
+        self._calls.pop(handle, None)
+        return {"tokens": model.generate(prompt, count).tolist()}
+
+    def execution(self, handle: str) -> JSON:
+        """Return what the runtime executes, an ``ExecutionFacts``, of the model ``handle``."""
+        return to_json(self._model(handle).execution())
+
+    def measure_memory(
+        self,
+        path: str,
+        runtime: Mapping[str, JSON],
+        context_tokens: int,
+        ids: str,
+        tokens: int,
+        calls: int,
+    ) -> JSON:
+        """Measure what a model takes in this process, which must not have done anything else.
+
+        The model reads a whole block and decodes ``calls`` tokens after ``tokens`` of it.
+
+        Returns:
+            What :func:`~pytest_edgeai.worker.memory.memory_growth` states, and ``kv_cache_bytes``.
+
+        Raises:
+            MeasurementError: this worker did other work before, or the platform does not permit it.
+        """
+        if self._performed() > 1:
+            raise MeasurementError("memory is measured in a process that has done nothing before")
+        framework = as_language_framework(self._framework)
+        options = RuntimeOptions(**runtime)
+        block = np.array(load_ids(ids)[0])
+        meter = peak_meter()
+        null = framework.load_null_language_model(options)
+        few = np.zeros(FIRST_TOKENS, dtype=np.int32)
+        null.bind_prefill(few)()
+        null.bind_decode(few)()
+        meter.read()  # what reading itself takes is not the model's
+        gc.collect()
+        meter.reset()
+        before = meter.read()
+        model = framework.load_language_model(Path(path), options, context_tokens)
+        check_ids(model, block)
+        model.bind_prefill(block)()
+        decode = model.bind_decode(block[:tokens])
+        for _ in range(calls):
+            decode()
+        after = meter.read()
+        kv_cache_bytes = model.kv_cache_bytes
+        model.close()
+        null.close()
+        return {**memory_growth(meter, before, after), "kv_cache_bytes": kv_cache_bytes}
+
+    def _model(self, handle: str) -> LoadedLanguageModel:
+        model = self._models.get(handle)
+        if model is None:
+            raise MeasurementError(f"no language model is loaded as {handle!r}")
+        return model
+
+
+def _plain(values: NDArray[np.float64]) -> list[float | None]:
+    """Return figures for JSON, which has no NaN and no infinity: ``None`` stands for both."""
+    if np.isfinite(values).all():
+        return cast("list[float | None]", values.tolist())
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
+
+def _write_exchange(path: Path, logits: Float32) -> None:
+    wanted = logits.size * logits.itemsize
+    if not path.is_file() or path.stat().st_size != wanted:
+        path.write_bytes(b"")
+        with path.open("r+b") as file:
+            file.truncate(wanted)
+    exchange = np.memmap(path, dtype=np.float32, mode="r+", shape=logits.shape)
+    exchange[:] = logits
+
+
+def _read_exchange(path: Path, shape: tuple[int, int]) -> Float32:
+    held = path.stat().st_size if path.is_file() else 0
+    if held != shape[0] * shape[1] * np.dtype(np.float32).itemsize:
+        raise ModelError(
+            f"the vocabulary differs: {shape[1]} tokens here, "
+            f"{held // (4 * shape[0])} in the baseline"
+        )
+    return np.asarray(np.memmap(path, dtype=np.float32, mode="r", shape=shape))
