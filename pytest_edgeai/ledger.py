@@ -19,6 +19,7 @@ from pytest_edgeai.records import (
     JSON,
     Artifact,
     LatencySummary,
+    ModelFacts,
     RuntimeOptions,
     Stage,
     Verdict,
@@ -118,6 +119,7 @@ def build_report(
                 baseline_stage=stages[0] if stages else None,
                 candidates=reports,
                 problem=problems.get(name, ""),
+                baseline_precision=_precision(session.facts.get(name)),
             )
         )
     return Report(
@@ -139,6 +141,12 @@ def build_report(
         evidence_sha256=evidence.digest(),
         notes=tuple(notes),
     )
+
+
+def _precision(facts: ModelFacts | None) -> str:
+    """Return the dtype of most weights of a model; empty where it has none or is not known."""
+    counts = facts.weight_elements if facts else {}
+    return max(counts, key=lambda name: counts[name], default="")
 
 
 def _candidate(

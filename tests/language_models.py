@@ -235,6 +235,7 @@ def write_gguf(
     context: int = 512,
     dtype: str = "float32",
     seed: int = 0,
+    most_tensors: int = 0,
 ) -> Path:
     """Write a Llama with random weights and no tokenizer as a GGUF file, for tests of speed.
 
@@ -246,6 +247,10 @@ def write_gguf(
         context: context length.
         dtype: ``float32`` or ``float16``.
         seed: of the random weights.
+        most_tensors: tensors of one file, for a model split over several; 0: one file.
+
+    Returns:
+        The file, or the first of several.
     """
     import gguf
 
@@ -262,7 +267,7 @@ def write_gguf(
     }
     block = sum(rows * columns for rows, columns in shapes.values())
     layers = max(1, round((parameters - 2 * vocabulary * hidden) / block))
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=most_tensors)
     writer.add_block_count(layers)
     writer.add_context_length(context)
     writer.add_embedding_length(hidden)
@@ -292,7 +297,7 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return min(path.parent.glob(f"{path.stem}-00001-of-*.gguf")) if most_tensors else path
 
 
 def plain_logits(

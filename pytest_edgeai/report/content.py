@@ -73,6 +73,7 @@ class ModelReport:
         task: Hugging Face task name.
         baseline_framework: the framework that runs the baseline.
         baseline_path: the baseline's file.
+        baseline_precision: the dtype of most of its weights; empty where it is not known.
         baseline_stage: how the baseline measured; ``None`` where it was not measured.
         candidates: in the order of the plan.
         problem: why no candidate could be gated; empty where there is no such problem.
@@ -86,6 +87,7 @@ class ModelReport:
     baseline_stage: Stage | None
     candidates: tuple[CandidateReport, ...]
     problem: str = ""
+    baseline_precision: str = ""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,11 @@ def _model(model: ModelReport) -> JSON:
         "problem": model.problem,
         "baseline": {
             "framework": model.baseline_framework,
-            "artifact": {"path": model.baseline_path.as_posix(), "sha256": model.sha256},
+            "artifact": {
+                "path": model.baseline_path.as_posix(),
+                "sha256": model.sha256,
+                "precision": model.baseline_precision,
+            },
             "measurements": _measurements(model.baseline_stage),
         },
         "candidates": [_candidate(candidate) for candidate in model.candidates],

@@ -130,6 +130,8 @@ def _model(page: _Page, model: ModelReport) -> Iterator[Line]:
         heading += f": {model.task}, baseline {model.baseline_path.as_posix()}"
         if model.baseline_framework:
             heading += f" in {model.baseline_framework}"
+        if model.baseline_precision:
+            heading += f" ({model.baseline_precision})"
     yield from page.prose(heading, "title", hanging=2)
     if model.problem:
         yield from page.prose(model.problem, "fail", indent=2, hanging=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -317,3 +318,24 @@ def test_keys_of_language_models_belong_to_them(place: Place) -> None:
     head, _, tail = text.partition("task =")
     manifest.write_text(f"{head}context_length = 5\ntask ={tail}", encoding="utf-8")
     assert "takes no context_length" in refused(place.run())
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
+
+
+@with_llamacpp
+@pytest.mark.skipif(
+    not (EXAMPLE / "model" / "model.safetensors").exists(),
+    reason="the sdist leaves the weights out; examples/tiny-llama/train.py makes them",
+)
+def test_the_shipped_example_keeps_its_quality(place: Place) -> None:
+    shutil.copytree(EXAMPLE, place.path, dirs_exist_ok=True)
+    run = place.run("-k", f"{WITHOUT_TIMING} or memory_cut")
+    assert run.code == 0, run.text
+    assert set(run.verdicts().values()) == {"pass"}
+    verdict = gate(run, "accuracy_retained")
+    assert verdict["observed"] == pytest.approx(0.99, abs=0.01)
+    assert "perplexity 21.0" in verdict["reason"]
+    assert "the baseline's 20.84" in verdict["reason"]
+    assert run.report["models"][0]["baseline"]["artifact"]["precision"] == "float32"
+    assert "in llamacpp (float32)" in " ".join(run.text.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,9 @@ pytest.importorskip("llama_cpp", reason=INSTALL)
 gguf = pytest.importorskip("gguf", reason=INSTALL)
 
 from pytest_edgeai.optimize.frameworks.llamacpp import LlamaCpp, LlamaCppModel  # noqa: E402
+from pytest_edgeai.optimize.frameworks.llamacpp_api import LOG  # noqa: E402
+
+CACHE = re.compile(r"llama_kv_cache: size =\s+([\d.]+) MiB \(\s*256 cells")
 
 ONE_THREAD = RuntimeOptions(threads=1)
 # Rows of 256 elements and more: what K-quants take.
@@ -89,7 +93,7 @@ def optimize(
     result = framework.optimize(request, lambda _, fraction: steps.append(fraction))
     assert steps == sorted(steps)
     assert steps[-1] <= 1
-    assert list(output.iterdir()) == [result.path]
+    assert result.path in output.iterdir()
     assert not list(output.parent.glob("full-*"))
     return result
 
@@ -192,6 +196,19 @@ def last_logits(model: LlamaCppModel) -> Any:
     return np.ctypeslib.as_array(pointer, (model.vocabulary,)).copy()
 
 
+def test_llamacpp_counts_the_same_passes(load: Load, wide_gguf: Path) -> None:
+    tokens = random_tokens(WIDE, 40)
+    model = load(wide_gguf)
+    decode, prefill = model.bind_decode(tokens), model.bind_prefill(tokens)
+    model.reset_counters()
+    for call in (prefill, decode, decode, decode):
+        call()
+    counted = model.counters()
+    # The first decoding step fills the cache again.
+    assert (counted.prefill_tokens, counted.decode_tokens) == (40 + 39, 3)
+    assert min(counted.prefill_ns, counted.decode_ns) > 0
+
+
 def test_decoding_is_the_same_bits_at_every_call(load: Load, wide_gguf: Path) -> None:
     tokens = random_tokens(WIDE, 60)
     model = load(wide_gguf)
@@ -255,6 +272,7 @@ def test_quantizing(
         tensor.type.name for tensor in read_container(made.path).tensors if len(tensor.dims) > 1
     }
     assert types == {main, *others}
+    assert list(made.path.parent.iterdir()) == [made.path]
     assert made.log[0].startswith("converted to GGUF, architecture llama")
     assert any(line.startswith(f"{scheme}: ") and main in line for line in made.log)
     assert not any("fell back" in line for line in made.log)
@@ -292,6 +310,22 @@ def test_a_gguf_file_is_copied_as_it_is(
     result = optimize(framework, wide_gguf, "convert", tmp_path / "copy")
     assert result.path.read_bytes() == wide_gguf.read_bytes()
     assert result.log == ("copied as it is: float32",)
+
+
+def test_a_model_of_several_files(framework: LlamaCpp, load: Load, tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"parameters": 1_300_000, "hidden": 256, "vocabulary": 300}
+    whole = write_gguf(tmp_path / "whole.gguf", **sizes)
+    first = write_gguf(tmp_path / "parts.gguf", most_tensors=5, **sizes)
+    copied = optimize(framework, first, "convert", tmp_path / "copy")
+    assert copied.path.name == first.name
+    assert len(list(copied.path.parent.iterdir())) > 1
+    tokens = random_tokens({"vocab_size": 300}, 30)
+    expected = load(whole).logits(tokens)
+    np.testing.assert_array_equal(load(copied.path).logits(tokens), expected)
+    joined = optimize(framework, first, "q8_0", tmp_path / "joined").path
+    alone = optimize(framework, whole, "q8_0", tmp_path / "alone").path
+    assert list(joined.parent.iterdir()) == [joined]
+    np.testing.assert_array_equal(load(joined).logits(tokens), load(alone).logits(tokens))
 
 
 def test_quantized_weights_are_quantized_again_on_demand_only(
@@ -365,6 +399,10 @@ def test_contexts_and_caches(load: Load, wide_gguf: Path) -> None:
     assert (model.vocabulary, model.context_tokens) == (320, 100)
     # Keys and values, 2 layers, 2 heads of 64, float16.
     assert model.kv_cache_bytes == 2 * 2 * 2 * 64 * 100 * 2
+    # llama.cpp rounds the cache up to 256 tokens, and logs its size with two digits.
+    logged = next(size for line in LOG.lines() if (size := CACHE.search(line)))
+    expected = model.kv_cache_bytes / 100 * 256 / 2**20
+    assert float(logged[1]) == pytest.approx(expected, abs=0.005)
     with pytest.raises(ModelError, match="a sequence of 101 tokens"):
         model.generate(random_tokens(WIDE, 100), 2)
     assert len(model.generate(random_tokens(WIDE, 100), 1)) == 1

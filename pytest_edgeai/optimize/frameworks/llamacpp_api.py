@@ -34,13 +34,13 @@ import llama_cpp as llama_cpp
 
 _MOST_LINES = 20_000
 _MOST_BLOCKS, _MOST_EXPERTS = 512, 1024  # llama-hparams.h: LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS
-_ERROR, _CONTINUED = 4, 5  # ggml.h: GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_CONT
+_DEBUG, _ERROR, _CONTINUED = 1, 4, 5  # ggml.h: enum ggml_log_level
 _PLACE = re.compile(r"^(?:[\w:~<>]+: )+")
 _NOISE = ("failed to load model", "exiting", "llama_model_load_from_file")
 
 
 class Log:
-    """The lines that llama.cpp reports, kept instead of printed.
+    """The lines that llama.cpp reports, less those for debugging, kept instead of printed.
 
     Attributes:
         listeners: called with every whole line; what they raise is lost inside of C code.
@@ -57,6 +57,8 @@ class Log:
         """Add a piece of text, which may be a part of a line or several lines."""
         if level != _CONTINUED:
             self._level = level
+        if self._level == _DEBUG:
+            return
         self._open += raw.decode("utf-8", "replace")
         *whole, self._open = self._open.split("\n")
         for line in whole:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_edgeai.assess.ggml_types import GGML_TYPES
 from pytest_edgeai.assess.gguf_container import read_container
 from pytest_edgeai.errors import ModelError, did_you_mean
 from pytest_edgeai.optimize.frameworks.base import OptimizeRequest, OptimizeResult, Progress
@@ -29,6 +30,8 @@ from pytest_edgeai.optimize.frameworks.llamacpp_api import (
 from pytest_edgeai.optimize.frameworks.support import Options
 
 _ARTIFACT = "model.gguf"
+_BLOCKS = {each.name: each.block_elements for each in GGML_TYPES.values()}
+_SMALLEST_BLOCK = 32  # of the types that llama.cpp falls back to
 _STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
 # Scripts, digits, contractions, white space and an emoji: where pre-tokenizers part ways.
 _SAMPLE = (
@@ -124,16 +127,18 @@ def describe(artifact: Path, scheme: str) -> tuple[str, ...]:
             fallen[tensor.type.name, tensor.dims[0]].append(tensor.name)
     total = sum(elements.values())
     shares = ", ".join(
-        f"{100 * count / total:.1f}% {name} ({counts[name]} tensors)"
+        f"{100 * count / total:.1f}% {name} ({counts[name]} of {len(weights)} tensors)"
         for name, count in elements.most_common()
     )
     lines = [f"{scheme}: {shares}"]
+    blocks = sorted({_SMALLEST_BLOCK, *(_BLOCKS[name] for name in SCHEMES[scheme].types)})
     for (kind, row), names in fallen.items():
-        block = next((each for each in (32, 256) if row % each), 0)
+        block = next((each for each in blocks if row % each), 0)
         what = f"fell back to {kind}, because rows of {row} elements are no multiple of {block}"
         if not block:
-            what = f"are {kind} by llama.cpp's choice"
-        lines.append(f"{scheme}: {len(names)} tensors {what}: {', '.join(names)}")
+            what = f"stay {kind} by llama.cpp's choice"
+        count = f"{len(names)} tensors" if len(names) > 1 else "1 tensor"
+        lines.append(f"{scheme}: {count} {what}: {', '.join(names)}")
     return tuple(lines)
 
 
