@@ -39,8 +39,11 @@ class Settings:
     promote: Path | None
     allow_proxy: bool
     plan: bool
+    history: bool
+    against: Path | Literal["last", "best"] | None
     threshold: Mapping[str, str]
     threads: int
+    clock: Literal["agree", "cpu-led", "wall-only"]
     time_limit: float
     origins: Mapping[str, str]
 
@@ -89,6 +92,13 @@ def resolve(
             else _parse(option, raw, where, base)
         )
         origins[option.name] = origin
+    if values["clock"] == "cpu-led" and values["threads"] != 1:
+        raise UserError(
+            f"cpu-led with {values['threads']} threads: CPU time adds up over threads and is no "
+            "duration then",
+            where=_place("clock", origins["clock"]),
+            allowed="cpu-led with 1 thread, or agree, or wall-only",
+        )
     return Settings(**values, origins=origins)
 
 
@@ -162,6 +172,17 @@ def _parse_path(option: Option, raw: Any, where: str, base: Path) -> Path:
     return base / path
 
 
+def _parse_reference(
+    option: Option, raw: Any, where: str, base: Path
+) -> Path | Literal["last", "best"]:
+    if raw in ("last", "best"):
+        return cast("Literal['last', 'best']", raw)
+    try:
+        return _parse_path(option, raw, where, base)
+    except UserError as error:
+        raise UserError(error.what, where=where, allowed=option.metavar) from None
+
+
 def _parse_seconds(option: Option, raw: Any, where: str, base: Path) -> float:
     allowed = "a number of seconds above 0"
     try:
@@ -218,6 +239,7 @@ _PARSERS: Mapping[str, Callable[[Option, Any, str, Path], Any]] = {
     "names": _parse_names,
     "choice": _parse_choice,
     "path": _parse_path,
+    "reference": _parse_reference,
     "seconds": _parse_seconds,
     "count": _parse_count,
     "flag": _parse_flag,

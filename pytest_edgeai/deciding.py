@@ -38,10 +38,11 @@ def decide_accuracy_retained(
 
 def decide_speedup(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
     """Interleaved timings, judged by the sequential test on wall and CPU time."""
+    mode = bench.session.settings.clock
     timings, spent = measurements.timings(
-        bench, candidate, lambda rounds: speed_decided(rounds, threshold)
+        bench, candidate, lambda rounds: speed_decided(rounds, threshold, mode=mode)
     )
-    verdict = judge_speed(timings, threshold, budget_spent=spent)
+    verdict = judge_speed(timings, threshold, budget_spent=spent, mode=mode)
     try_stages(bench, candidate)
     return with_token_rates(bench, candidate, verdict, timings, "decode")
 

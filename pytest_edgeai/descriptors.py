@@ -39,7 +39,6 @@ class FrameworkDescriptor:
             (:class:`~pytest_edgeai.facts.Accelerator`); empty: it computes on the CPU.
         device: the device that candidates run on, in the framework's own words; ``AUTO`` leaves the
             choice to it.
-        environment: further variables of its workers' environment.
         maps_weights: whether it can map a language model's weights from their file; the memory of
             that is then measured too, for the report.
     """
@@ -59,7 +58,6 @@ class FrameworkDescriptor:
     proxy_systems: Mapping[str, str] = field(default_factory=dict)
     accelerators: tuple[str, ...] = ()
     device: str = "CPU"
-    environment: Mapping[str, str] = field(default_factory=dict)
     maps_weights: bool = False
 
     def serves(self, task: str) -> bool:

@@ -129,10 +129,11 @@ def with_cache_and_mapping(verdict: Verdict, samples: MemorySamples) -> Verdict:
 def _phase_speed(
     bench: Workbench, candidate: PlannedCandidate, threshold: Threshold, phase: Phase, gate: str
 ) -> Verdict:
+    mode = bench.session.settings.clock
     timings, spent = measurements.timings(
-        bench, candidate, lambda rounds: speed_decided(rounds, threshold), phase
+        bench, candidate, lambda rounds: speed_decided(rounds, threshold, mode=mode), phase
     )
-    verdict = judge_speed(timings, threshold, budget_spent=spent, gate=gate)
+    verdict = judge_speed(timings, threshold, budget_spent=spent, mode=mode, gate=gate)
     return with_token_rates(bench, candidate, verdict, timings, phase)
 
 

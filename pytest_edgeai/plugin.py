@@ -69,6 +69,17 @@ def pytest_configure(config: pytest.Config) -> None:
         activate(config)
 
 
+def pytest_cmdline_main(config: pytest.Config) -> pytest.ExitCode | None:
+    """Print the history instead of running tests, where it is asked for."""
+    option = config.option
+    asked = option.edge_history or os.environ.get(ENVIRONMENT_PREFIX + "HISTORY")
+    if not asked or getattr(option, "help", False) or getattr(option, "version", 0):
+        return None
+    from pytest_edgeai.viewing import show_history
+
+    return show_history(config)
+
+
 def _skip() -> NoReturn:
     pytest.skip("needs an edge target: pytest --edge-target=NAME")
 

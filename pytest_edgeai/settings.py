@@ -20,7 +20,8 @@ class Option:
 
     Attributes:
         name: key under ``[settings]``; also the stem of its flag and environment variable.
-        kind: ``names``, ``choice``, ``path``, ``seconds``, ``count``, ``flag`` or ``thresholds``.
+        kind: ``names``, ``choice``, ``path``, ``reference``, ``seconds``, ``count``, ``flag`` or
+            ``thresholds``.
         default: value where nobody sets it.
         metavar: placeholder in ``--help``.
         help: one line for ``--help``.
@@ -113,9 +114,27 @@ OPTIONS: Final = (
         "allow_proxy", "flag", False, "", "judge speed on a host that is not of the target's kind"
     ),
     Option("plan", "flag", False, "", "print the assessment and the plan, and run nothing"),
+    Option(
+        "history", "flag", False, "", "print what earlier sessions decided, with trends; run nothing"
+    ),
+    Option(
+        "against",
+        "reference",
+        None,
+        "REPORT.json|last|best",
+        "gate each candidate also against a promoted one, which is measured anew",
+    ),
     Option("threshold", "thresholds", (), "GATE=VALUE", "set the threshold of a gate (repeatable)"),
     Option(
         "threads", "count", 1, "N", "threads of both models while they are compared (default: 1)"
+    ),
+    Option(
+        "clock",
+        "choice",
+        "agree",
+        "agree|cpu-led|wall-only",
+        "which clock decides on speed (default: wall and CPU time must agree)",
+        ("agree", "cpu-led", "wall-only"),
     ),
     Option(
         "time_limit", "seconds", 900.0, "SECONDS", "longest time that one step of a worker may take"

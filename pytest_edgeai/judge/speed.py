@@ -281,7 +281,7 @@ def _undecided(
     if is_contended(timings):
         return reason, (
             "other processes disturb the measurement: quiet the machine, raise --edge-budget, or "
-            "judge a single-threaded CPU backend by CPU time (cpu-led)"
+            "judge a single-threaded CPU backend by CPU time (--edge-clock=cpu-led)"
         )
     if observed is not None and abs(observed / limit - 1) < RESOLUTION_RATIO:
         return reason, (

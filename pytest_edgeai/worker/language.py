@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +25,9 @@ from pytest_edgeai.worker.memory import memory_growth, peak_meter
 
 PHASES = ("decode", "prefill", "first_token")
 FIRST_TOKENS = 8
+# Rows of logits are worked on by the half megabyte, so that what one step writes is still in the
+# cache when the next reads it: a whole block of 5,000 tokens' logits takes twice as long.
+_PART_VALUES = 131_072
 
 Float32 = NDArray[np.float32]
 
@@ -89,20 +93,22 @@ class Scores:
         likeliest: int64, the token that the model would have chosen.
         nan: logits that are no number.
         infinite: logits that are infinite.
+        normalizers: float32, :func:`log_sum_exp` of the logits before each next token.
     """
 
     nll: NDArray[np.float64]
     likeliest: NDArray[np.int64]
     nan: int
     infinite: int
+    normalizers: Float32
 
 
 def log_sum_exp(logits: Float32) -> Float32:
-    """Return the logarithm of the sum of exponentials over the last axis, keeping that axis."""
+    """Return the logarithm of the sum of exponentials over the last axis, which goes."""
     top = logits.max(axis=-1, keepdims=True)
-    return cast(
-        "Float32", top + np.log(np.exp(logits - top).sum(axis=-1, keepdims=True, dtype=np.float32))
-    )
+    shifted = logits - top
+    np.exp(shifted, out=shifted)
+    return cast("Float32", top[..., 0] + np.log(shifted.sum(axis=-1)))
 
 
 def score_block(logits: Float32, tokens: NDArray[np.int32]) -> Scores:
@@ -113,28 +119,47 @@ def score_block(logits: Float32, tokens: NDArray[np.int32]) -> Scores:
         tokens: int32, shape ``(tokens,)``.
     """
     before, following = logits[:-1], tokens[1:]
-    rows = np.arange(len(following))
+    normalizers = np.empty(len(before), np.float32)
+    likeliest = np.empty(len(before), np.int64)
+    finite = True
     with np.errstate(invalid="ignore", over="ignore"):
-        nll = log_sum_exp(before)[:, 0] - before[rows, following]
-        total = float(before.sum(dtype=np.float64))
+        for part in _parts(before.shape):
+            rows = before[part]
+            normalizers[part] = log_sum_exp(rows)
+            likeliest[part] = rows.argmax(axis=-1)
+            # A sum may overflow, too; what is counted decides.
+            finite &= bool(np.isfinite(rows.sum()))
+        nll = normalizers - before[np.arange(len(before)), following]
     nan = infinite = 0
-    if not np.isfinite(total):
+    if not finite:
         nan, infinite = int(np.isnan(before).sum()), int(np.isinf(before).sum())
-    return Scores(nll.astype(np.float64), before.argmax(axis=-1).astype(np.int64), nan, infinite)
+    return Scores(nll.astype(np.float64), likeliest, nan, infinite, normalizers)
 
 
-def divergence(reference: Float32, logits: Float32) -> NDArray[np.float64]:
+def divergence(
+    reference: Float32, logits: Float32, normalizers: tuple[Float32, Float32] | None = None
+) -> NDArray[np.float64]:
     """Return the Kullback-Leibler divergence D(reference || model) at each position, in nats.
 
     ``sum p (log p - log q)`` over the vocabulary, with p the softmax of ``reference`` and q that of
-    ``logits`` (Kullback and Leibler 1951); float32 logits of shape ``(tokens, vocabulary)`` each.
+    ``logits`` (Kullback and Leibler 1951).
+
+    Args:
+        reference: float32 logits, shape ``(tokens, vocabulary)``.
+        logits: likewise.
+        normalizers: :func:`log_sum_exp` of each, shape ``(tokens,)``, where they are known.
     """
+    summed = np.empty(len(logits), np.float64)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        p = reference - log_sum_exp(reference)
-        difference = p - logits
-        difference += log_sum_exp(logits)
-        np.exp(p, out=p)
-        summed: NDArray[np.float64] = np.einsum("tv,tv->t", p, difference).astype(np.float64)
+        for part in _parts(logits.shape):
+            sides = reference[part], logits[part]
+            p, q = (
+                rows - (log_sum_exp(rows) if known is None else known[part])[:, None]
+                for rows, known in zip(sides, normalizers or (None, None), strict=True)
+            )
+            np.subtract(p, q, out=q)
+            np.exp(p, out=p)
+            summed[part] = np.einsum("tv,tv->t", p, q)
         # Both are rounded to float32, so identical models may come out a hair below zero.
         return np.maximum(summed, 0.0)
 
@@ -221,7 +246,7 @@ class LanguageModels:
             ids: path of the token ids.
             block: index of the block.
             exchange: path of the exchange file.
-            role: ``reference`` overwrites the exchange file with this model's logits;
+            role: ``reference`` overwrites the exchange file with this model's log-probabilities;
                 ``comparison`` compares its own with what the file holds; ``alone`` leaves it.
 
         Returns:
@@ -244,10 +269,11 @@ class LanguageModels:
         }
         shape = (len(tokens) - 1, model.vocabulary)
         if role == "reference":
-            _write_exchange(Path(exchange), logits[:-1])
+            _write_exchange(Path(exchange), logits[:-1], scores.normalizers)
         elif role == "comparison":
             reference = _read_exchange(Path(exchange), shape)
-            answer["divergence"] = _plain(divergence(reference, logits[:-1]))
+            known = np.zeros(shape[0], np.float32), scores.normalizers
+            answer["divergence"] = _plain(divergence(reference, logits[:-1], known))
         return answer
 
     def tokenize(self, path: str, text: str) -> JSON:
@@ -332,14 +358,31 @@ def _plain(values: NDArray[np.float64]) -> list[float | None]:
     return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
-def _write_exchange(path: Path, logits: Float32) -> None:
-    wanted = logits.size * logits.itemsize
-    if not path.is_file() or path.stat().st_size != wanted:
-        path.write_bytes(b"")
-        with path.open("r+b") as file:
-            file.truncate(wanted)
-    exchange = np.memmap(path, dtype=np.float32, mode="r+", shape=logits.shape)
-    exchange[:] = logits
+def _parts(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield the rows of an array of ``shape`` part by part."""
+    step = max(1, _PART_VALUES // shape[1])
+    for begin in range(0, shape[0], step):
+        yield slice(begin, begin + step)
+
+
+def _write_exchange(path: Path, logits: Float32, normalizers: Float32 | None = None) -> None:
+    """Overwrite the exchange with ``logits``, less ``normalizers`` where they are given.
+
+    Written and not mapped: a page that is written for the first time through a mapping costs more
+    than its copy.
+    """
+    with path.open("r+b" if path.is_file() else "wb", buffering=0) as file:
+        for part in _parts(logits.shape):
+            rows = logits[part] if normalizers is None else logits[part] - normalizers[part, None]
+            _write(file, np.ascontiguousarray(rows, np.float32))
+        file.truncate()
+
+
+def _write(file: FileIO, rows: Float32) -> None:
+    """Write rows whole; a write without a buffer may take a part of them."""
+    rest = memoryview(rows).cast("B")
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _read_exchange(path: Path, shape: tuple[int, int]) -> Float32:

@@ -191,8 +191,7 @@ def _pipe(on_failure: contextlib.ExitStack) -> tuple[int, int]:
 def _spawn(
     spec: WorkerSpec, descriptors: tuple[int, int, int], output: int, scratch: Path
 ) -> subprocess.Popen[bytes]:
-    extra = {**spec.framework.environment, **spec.environment}
-    environment = worker_environment(os.environ, extra, scratch)
+    environment = worker_environment(os.environ, spec.environment, scratch)
 
     def command(numbers: tuple[int, ...]) -> list[str]:
         # Unbuffered, and with a traceback of fatal signals: the last words before a crash count.

@@ -137,3 +137,10 @@ def test_keys_that_are_no_settings() -> None:
         check_manifest_settings({"budgt": 1}, "edgeai.toml [settings]")
     with pytest.raises(UserError, match='unknown key "manifest"'):
         check_manifest_settings({"manifest": "x"}, "edgeai.toml [settings]")
+
+
+def test_cpu_time_leads_only_where_it_is_a_duration() -> None:
+    assert resolved({"edge_clock": "cpu-led"}).clock == "cpu-led"
+    with pytest.raises(UserError, match="cpu-led with 2 threads") as error:
+        resolved({"edge_clock": "cpu-led", "edge_threads": "2"})
+    assert error.value.where == "--edge-clock"

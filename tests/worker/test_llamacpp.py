@@ -34,8 +34,9 @@ INSTALL = 'needs llama.cpp: CMAKE_ARGS="-DLLAVA_BUILD=OFF" pip install llama-cpp
 pytest.importorskip("llama_cpp", reason=INSTALL)
 gguf = pytest.importorskip("gguf", reason=INSTALL)
 
-from pytest_edgeai.optimize.frameworks.llamacpp import LlamaCpp, LlamaCppModel  # noqa: E402
+from pytest_edgeai.optimize.frameworks.llamacpp import LlamaCpp  # noqa: E402
 from pytest_edgeai.optimize.frameworks.llamacpp_api import LOG  # noqa: E402
+from pytest_edgeai.optimize.frameworks.llamacpp_model import LlamaCppModel  # noqa: E402
 
 CACHE = re.compile(r"llama_kv_cache: size =\s+([\d.]+) MiB \(\s*256 cells")
 
@@ -580,6 +581,39 @@ def test_damaged_files_are_one_line_of_a_worker_that_lives_on(
     assert "\n" not in str(caught.value)
     loaded = worker.request("load_language_model", time_limit_s=60, path=wide_gguf, **arguments)
     assert loaded["vocabulary"] == 320
+
+
+def test_an_encoder_is_refused(framework: LlamaCpp, tmp_path: Path) -> None:
+    path, width = tmp_path / "encoder.gguf", 32
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_block_count(1)
+    writer.add_context_length(width)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(1)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_vocab_size(width)
+    writer.add_causal_attention(False)
+    writer.add_token_type_count(2)
+    writer.add_tokenizer_model("no_vocab")
+    matrices = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"]
+    norms = ["attn_output_norm", "layer_output_norm"]
+    square = np.ones((width, width), np.float32)
+    for name in ("token_embd", "position_embd"):
+        writer.add_tensor(f"{name}.weight", square)
+    writer.add_tensor("token_types.weight", square[:2])
+    for name in ("token_embd_norm", *(f"blk.0.{norm}" for norm in norms)):
+        writer.add_tensor(f"{name}.weight", square[0])
+        writer.add_tensor(f"{name}.bias", square[0])
+    for name in matrices:
+        writer.add_tensor(f"blk.0.{name}.weight", square)
+        writer.add_tensor(f"blk.0.{name}.bias", square[0])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelError, match='a "bert" model does not continue text token by token'):
+        framework.load_language_model(path, ONE_THREAD, 16)
 
 
 def test_what_is_no_file(framework: LlamaCpp, wide: Path, tmp_path: Path) -> None:

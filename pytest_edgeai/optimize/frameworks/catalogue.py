@@ -125,8 +125,6 @@ LLAMACPP = FrameworkDescriptor(
     },
     versions_of=("tokenizers",),
     tasks=GENERATION_TASKS,
-    # Threads that spin while they wait starve each other on a busy machine.
-    environment={"OMP_WAIT_POLICY": "passive"},
     maps_weights=True,
 )
 """llama.cpp on the CPU, with its own quantization."""

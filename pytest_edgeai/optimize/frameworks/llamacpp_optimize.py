@@ -92,7 +92,7 @@ def optimize(request: OptimizeRequest, progress: Progress) -> OptimizeResult:
     options.finish()
     artifact = request.output / _ARTIFACT
     log: tuple[str, ...] = ()
-    with tempfile.TemporaryDirectory(prefix="full-", dir=request.output.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="full-", dir=request.output) as folder:
         source = request.source
         if source.is_dir():
             made = _convert(source, Path(folder), _part(progress, 0.0, 0.3))
