@@ -18,9 +18,12 @@ import llama_cpp
 import numpy as np
 
 
-@llama_cpp.llama_log_callback
-def quiet(level: int, text: bytes, data: Any) -> None:
+def _drop(level: int, text: bytes, data: Any) -> None:
     """Print nothing."""
+
+
+# It must live as long as the process: llama.cpp logs while it is unloaded.
+QUIET: Any = llama_cpp.llama_log_callback(_drop)
 
 
 def context_of(path: str, tokens: int) -> Any:
@@ -48,7 +51,7 @@ def read_block(context: Any, row: Any, every: Any) -> None:
 
 def main() -> None:
     """See the module."""
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(QUIET, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     ids = np.load(sys.argv[1])
     contexts = [context_of(path, ids.shape[1]) for path in sys.argv[2:]]

@@ -136,6 +136,7 @@ class GateDescriptor:
         unit: unit of the observed value.
         measures_speed: whether a proxy host's figure certifies nothing.
         only_with_limit: whether the gate exists only where a limit is set.
+        only_against: whether the gate exists only with ``--edge-against``.
         summary: one line for ``--edge-plan`` and the docs.
         settings: further keys of the ``[gates]`` table that the gate reads.
         tasks: Hugging Face task names that the gate is for; empty: every task.
@@ -158,6 +159,7 @@ class GateDescriptor:
     lowest: float = -math.inf
     highest: float = math.inf
     tasks: tuple[str, ...] = ()
+    only_against: bool = False
 
     def judges(self, task: str) -> bool:
         """Return whether models of a Hugging Face task have to pass the gate."""

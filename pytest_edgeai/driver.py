@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
+from pytest_edgeai.against import check_against
 from pytest_edgeai.assess.hardware import read_host
 from pytest_edgeai.collect import ManifestFile, one_item_per_problem
 from pytest_edgeai.comparison import VERDICTS, marker_overrides
 from pytest_edgeai.display import TerminalDisplay
 from pytest_edgeai.errors import UserError, unknown_word
 from pytest_edgeai.files import check_writable_directory
-from pytest_edgeai.invocation import is_worker, read_settings, run_id
+from pytest_edgeai.invocation import (
+    CACHE_NAME,
+    cache_directory,
+    is_worker,
+    read_settings,
+    run_id,
+)
 from pytest_edgeai.ledger import Ledger
 from pytest_edgeai.leftovers import RunClaim, sweep_temporary_files
 from pytest_edgeai.manifest import read_manifest
@@ -30,7 +37,6 @@ from pytest_edgeai.workbench import Workbench
 DRIVER = pytest.StashKey["Driver"]()
 PLUGIN_NAME = "edgeai-driver"
 FIXTURE_MODULES = ("candidates", "onnxruntime", "openvino", "olive", "llamacpp", "mlx")
-CACHE_NAME = ".edgeai"
 NAME_MARKERS = ("edge_target", "edge_framework", "edge_model")
 
 
@@ -76,8 +82,10 @@ class Driver:
         self.settings, manifest_path = read_settings(config)
         known = catalogue(config.hook)
         manifest = read_manifest(manifest_path, known)
-        cache = self.settings.cache_dir or manifest_path.parent / CACHE_NAME
-        self._runs_nothing = self.settings.plan or config.option.collectonly
+        cache = cache_directory(self.settings, manifest_path)
+        self._runs_nothing = (
+            self.settings.plan or self.settings.history or config.option.collectonly
+        )
         if not self._runs_nothing:
             check_writable_directory(cache, self._origin("cache_dir"))
             _ignore_in_git(cache, chosen=self.settings.cache_dir is not None)
@@ -94,6 +102,8 @@ class Driver:
             run_id=run_id(config),
             cache_directory=cache,
         )
+        if isinstance(self.settings.against, Path):
+            check_against(self.settings.against, self.settings.where("against"))
         self.unusable: Mapping[str, UserError] = {}
         self._workbench: Workbench | None = None
         self._claim: RunClaim | None = None
@@ -198,6 +208,9 @@ class Driver:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> object:
         """Check models and data before anything is optimized."""
+        if self.settings.history:
+            self.publisher.print_history()
+            return True
         if self.settings.plan:
             self.publisher.print_plan()
             return True

@@ -14,6 +14,8 @@ from pytest_edgeai.errors import UserError
 from pytest_edgeai.manifest import MANIFEST_NAME, PYPROJECT_NAME, find_manifest, read_tables
 from pytest_edgeai.settings import OPTIONS
 
+CACHE_NAME = ".edgeai"
+
 
 def is_worker(config: pytest.Config) -> bool:
     """Return whether this is a worker process of pytest-xdist."""
@@ -44,6 +46,11 @@ def read_settings(config: pytest.Config) -> tuple[Settings, Path]:
     table = read_tables(path).table("settings")
     manifest = {key: table.raw(key) for key in table}
     return resolve(given, os.environ, manifest, manifest_path=path, invocation_directory=here), path
+
+
+def cache_directory(settings: Settings, manifest_path: Path) -> Path:
+    """Return where artifacts, evidence and the history lie."""
+    return settings.cache_dir or manifest_path.parent / CACHE_NAME
 
 
 def _start(config: pytest.Config) -> Path:

@@ -62,7 +62,7 @@ def quality(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQualit
     Raises:
         EdgeAIError: a model could not be run, or the metric does not fit its outputs.
     """
-    key = ("quality", candidate.model.name, candidate.recipe.id)
+    key = ("quality", candidate.model.name, candidate.comparison)
     return bench.once(key, lambda: _quality(bench, candidate))
 
 
@@ -117,7 +117,8 @@ def _read_quality(
 
 
 def _baseline_outputs(bench: Workbench, candidate: PlannedCandidate) -> dict[str, NDArray[Any]]:
-    key = ("baseline outputs", candidate.model.name, candidate.baseline_framework)
+    of = candidate.reference.sha256 if candidate.reference else "baseline"
+    key = ("baseline outputs", candidate.model.name, candidate.baseline_framework, of)
     return bench.once(
         key, lambda: _evaluate(bench, candidate, bench.loaded_baseline(candidate), "baseline")
     )
@@ -129,7 +130,7 @@ def _evaluate(
     count = bench.model(candidate.model.name).samples.count
     what = f"evaluating the {side} on {count} samples"
     bench.progress.step(title(candidate), what)
-    output = bench.scratch / candidate.model.name / f"outputs-{candidate.recipe.id}-{side}"
+    output = bench.scratch / candidate.model.name / "outputs" / candidate.comparison / side
     outputs, _ = loaded.evaluate(
         output, lambda _, done: bench.progress.step(title(candidate), what, done)
     )
@@ -186,7 +187,7 @@ def timings(
         EdgeAIError: a model could not be run.
     """
     return bench.guard(
-        (_TIMINGS[phase], candidate.model.name, candidate.recipe.id),
+        (_TIMINGS[phase], candidate.model.name, candidate.comparison),
         lambda: _timings(bench, candidate, decided, phase),
     )
 
@@ -254,7 +255,7 @@ def memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
     Raises:
         EdgeAIError: it could not be measured, or not in the same way on both sides.
     """
-    key = ("memory", candidate.model.name, candidate.recipe.id)
+    key = ("memory", candidate.model.name, candidate.comparison)
     return bench.once(key, lambda: _memory(bench, candidate))
 
 

@@ -16,9 +16,11 @@ from pytest_edgeai.configuration import describe_origins
 from pytest_edgeai.errors import EdgeAIError, UserError
 from pytest_edgeai.evidence import EvidenceStore
 from pytest_edgeai.files import write_atomically, write_markdown
+from pytest_edgeai.history.records import CandidateKey, candidate_key
 from pytest_edgeai.ledger import Ledger, build_report
 from pytest_edgeai.planning import host_warnings, left_out, plan_content, proxied_frameworks
 from pytest_edgeai.promote.bundle import promote
+from pytest_edgeai.remembering import history_lines, remember
 from pytest_edgeai.report.benchmark import add_latency
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
 from pytest_edgeai.report.json import render_json
@@ -56,6 +58,7 @@ class Publisher:
         self._config = config
         self._session = session
         self._report: Report | None = None
+        self._bundles: dict[CandidateKey, Path] = {}
         self.errors: list[str] = []
 
     def header(self) -> list[str]:
@@ -99,6 +102,28 @@ class Publisher:
         for line in lines:
             reporter.write_line(line.text, **MARKUP[line.style])
 
+    def print_history(self) -> None:
+        """Print what earlier sessions decided.
+
+        Raises:
+            pytest.UsageError: the history cannot be read, or a name does not stand in it.
+        """
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:
+            return
+        try:
+            lines = history_lines(
+                self._session.settings,
+                self._session.cache_directory,
+                reporter._tw.fullwidth,
+                ascii_only=_is_ascii_only(reporter),
+            )
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
+        reporter.section("edge history", sep="=")
+        for line in lines:
+            reporter.write_line(line)
+
     def publish(
         self, ledger: Ledger, notes: Iterable[str], problems: Mapping[str, UserError]
     ) -> None:
@@ -120,6 +145,9 @@ class Publisher:
         )
         if self._session.settings.promote is not None:
             report = self._promote(report, self._session.settings.promote)
+        forgotten = remember(self._session, report, self._bundles)
+        if forgotten:
+            report = replace(report, notes=(*report.notes, forgotten))
         self._report = report
         settings = self._session.settings
         renderings = (
@@ -158,6 +186,7 @@ class Publisher:
                     candidates.append(candidate)
                     continue
                 candidates.append(promoted)
+                self._bundles[candidate_key(model, promoted)] = bundle
                 self._config.hook.pytest_edgeai_promote(
                     model=model.name, candidate=promoted, bundle=bundle
                 )

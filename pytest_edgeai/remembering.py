@@ -16,15 +16,13 @@ from pytest_edgeai.history.records import (
     host_identity,
     rows_of,
 )
-from pytest_edgeai.history.render import render_history
+from pytest_edgeai.history.render import NARROWEST, render_history
 from pytest_edgeai.history.store import FILE_NAME, HistoryStore
 from pytest_edgeai.plan.model_plan import ALL_TARGETS
 from pytest_edgeai.plan.selection import ALL, PRIMARY, PlannedCandidate
+from pytest_edgeai.records import to_json
 from pytest_edgeai.report.content import Report
 from pytest_edgeai.session import Installations, Session
-
-CACHE_NAME = ".edgeai"
-_NARROWEST = 60
 
 
 def history_of(cache_directory: Path) -> HistoryStore:
@@ -70,7 +68,7 @@ def environment_of(session: Session, candidate: PlannedCandidate) -> Environment
         UserError: an interpreter that the manifest names cannot be used.
     """
     return Environment(
-        host_identity(session.host),
+        host_identity(to_json(session.host)),
         tool_versions(
             session.installations, candidate.recipe.framework, candidate.baseline_framework
         ),
@@ -114,7 +112,7 @@ def history_lines(
     if rows:
         rows = _chosen(rows, settings)
     return render_history(
-        rows, max(_NARROWEST, width), place=_readable(store.path), ascii_only=ascii_only
+        rows, max(NARROWEST, width), place=_readable(store.path), ascii_only=ascii_only
     )
 
 

@@ -175,6 +175,8 @@ class Session:
             threshold, on = self.threshold(candidate, name)
             if gate.only_with_limit and (not on or threshold.value is None):
                 continue
+            if gate.only_against and self.settings.against is None:
+                continue
             if not gate.judges(candidate.model.task):
                 continue
             names.append(name)

@@ -115,7 +115,11 @@ OPTIONS: Final = (
     ),
     Option("plan", "flag", False, "", "print the assessment and the plan, and run nothing"),
     Option(
-        "history", "flag", False, "", "print what earlier sessions decided, with trends; run nothing"
+        "history",
+        "flag",
+        False,
+        "",
+        "print what earlier sessions decided, with trends; run nothing",
     ),
     Option(
         "against",

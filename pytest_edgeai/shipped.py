@@ -21,6 +21,7 @@ from pytest_edgeai.tasks import GENERATION_TASKS
 
 _TESTS = "pytest_edgeai.gates"
 _DECIDING = "pytest_edgeai.deciding"
+_AGAINST = "pytest_edgeai.against_deciding"
 _LANGUAGE = "pytest_edgeai.language_deciding"
 NO_WORSE_RATIO = 0.9
 """Baseline time / candidate time: reading is bound by computing, which quantizing weights hardly
@@ -168,6 +169,30 @@ GATES: Mapping[str, GateDescriptor] = {
             "its weights are of the claimed precision and it runs on the claimed device",
             lowest=0.0,
             highest=1.0,
+        ),
+        GateDescriptor(
+            "no_slower",
+            f"{_TESTS}.test_no_slower:test_no_slower",
+            f"{_AGAINST}:decide_no_slower",
+            "at_least",
+            0.95,
+            "ratio",
+            "answers at most a twentieth slower than what was promoted before",
+            measures_speed=True,
+            positive=True,
+            only_against=True,
+        ),
+        GateDescriptor(
+            "no_less_accurate",
+            f"{_TESTS}.test_no_less_accurate:test_no_less_accurate",
+            f"{_AGAINST}:decide_no_less_accurate",
+            "more_than",
+            0.98,
+            "ratio",
+            "keeps more than 98% of the metric of what was promoted before",
+            lowest=0.0,
+            highest=1.0,
+            only_against=True,
         ),
     )
 }

@@ -83,7 +83,8 @@ def _decided(
     Deciding anew would spend the budget once more where the first one was inconclusive. A test that
     is run again decides anew, because that is what it is run again for.
     """
-    if not gate.measures_speed:
+    if not gate.measures_speed or gate.only_against:
+        # What was promoted before can differ from target to target.
         return decide(bench, candidate, threshold)
     key = ("speed", candidate.model.name, candidate.recipe.id, gate.name, repr(threshold))
     known: dict[str, Verdict] = bench.once(key, dict)

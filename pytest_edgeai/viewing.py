@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from pytest_edgeai.errors import UserError
-from pytest_edgeai.invocation import read_settings
-from pytest_edgeai.remembering import CACHE_NAME, history_lines
+from pytest_edgeai.invocation import cache_directory, read_settings
+from pytest_edgeai.remembering import history_lines
 
 
 def show_history(config: pytest.Config) -> pytest.ExitCode | None:
@@ -24,7 +24,7 @@ def show_history(config: pytest.Config) -> pytest.ExitCode | None:
             return None
         lines = history_lines(
             settings,
-            settings.cache_dir or manifest.parent / CACHE_NAME,
+            cache_directory(settings, manifest),
             shutil.get_terminal_size().columns,
             ascii_only=_is_ascii_only(),
         )

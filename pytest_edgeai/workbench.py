@@ -138,8 +138,12 @@ class Workbench:
         try:
             return tokenize(runnable, text, time_limit_s=self.session.settings.time_limit)
         except ModelError as error:
+            file = f'"{Path(error.where).name}": ' if error.where else ""
             raise ModelError(
-                error.what, where=f"{spec.where} path", allowed=error.allowed, advice=error.advice
+                f"{file}{error.what}",
+                where=f"{spec.where} path",
+                allowed=error.allowed,
+                advice=error.advice,
             ) from None
 
     def artifact(self, candidate: PlannedCandidate) -> Artifact:
@@ -248,7 +252,9 @@ class Workbench:
         )
 
     def baseline_path(self, candidate: PlannedCandidate) -> Path:
-        """Return the file that the baseline is loaded from."""
+        """Return the file that the baseline is loaded from, or what stands in its place."""
+        if candidate.reference is not None:
+            return candidate.reference.path
         if candidate.baseline_recipe is None:
             return self.model(candidate.model.name).facts.path
         return self.baseline_artifact(candidate).path
@@ -326,7 +332,7 @@ class Workbench:
 
 def place(candidate: PlannedCandidate, what: str) -> str:
     """Return the evidence name of something measured of a candidate."""
-    return f"{candidate.model.name}/{candidate.recipe.id}/{what}"
+    return f"{candidate.model.name}/{candidate.comparison}/{what}"
 
 
 def title(candidate: PlannedCandidate) -> str:
@@ -336,6 +342,9 @@ def title(candidate: PlannedCandidate) -> str:
 
 def _baseline_key(candidate: PlannedCandidate) -> tuple[str, ...]:
     model = candidate.model
+    reference = candidate.reference
+    if reference is not None:
+        return (model.name, "promoted artifact", candidate.baseline_framework, reference.sha256)
     recipe = candidate.baseline_recipe
     how = recipe.id if recipe else "as it is"
     return (model.name, "baseline", candidate.baseline_framework, how)

@@ -112,6 +112,19 @@ class ArtifactCache:
         except OSError as error:
             raise cannot_write(self.directory, error) from None
 
+    def paths_of(self, sha256: str) -> list[Path]:
+        """Return what is loaded of each artifact that is kept with a digest; nothing is verified.
+
+        Args:
+            sha256: digest of the artifact.
+        """
+        entries = (self._entry(file.stem) for file in sorted(self.directory.glob("*.json")))
+        return [
+            self.directory / entry["directory"] / entry["path"]
+            for entry in entries
+            if entry is not None and entry["sha256"] == sha256
+        ]
+
     def _read(self, key: str) -> Artifact | None:
         entry = self._entry(key)
         if entry is None or (self._refresh and entry["run_id"] != self._run_id):

@@ -21,7 +21,7 @@ from pytest_edgeai.plan.targets import (
     proxy_reason,
     system_name,
 )
-from pytest_edgeai.records import HostFacts, ModelFacts, Recipe
+from pytest_edgeai.records import Artifact, HostFacts, ModelFacts, Recipe
 from pytest_edgeai.specification import BASELINES, ModelSpec
 
 PRIMARY = "primary"
@@ -53,6 +53,8 @@ class PlannedCandidate:
             not of its kind, or the framework computes otherwise here; empty where it counts.
         baseline_recipe: the conversion at full precision that makes the baseline; ``None`` where
             the model's own file is run.
+        reference: the promoted artifact that stands in the baseline's place, run by
+            ``baseline_framework``; ``None`` for the baseline itself.
     """
 
     model: ModelSpec
@@ -64,6 +66,17 @@ class PlannedCandidate:
     demanded: bool
     proxy_reason: str
     baseline_recipe: Recipe | None = None
+    reference: Artifact | None = None
+
+    @property
+    def comparison(self) -> str:
+        """Name of what is compared within the model: the recipe, and with what if not the baseline.
+
+        Candidates of several targets share it where they share what is measured.
+        """
+        if self.reference is None:
+            return self.recipe.id
+        return f"{self.recipe.id}/against-{self.reference.sha256[:12]}"
 
 
 @dataclass(frozen=True)

@@ -312,7 +312,7 @@ def _fill(place: Path, candidate: CandidateReport, model: ModelReport, artifact:
             raise EdgeAIError(f"{source} does not lie beside {artifact.path}") from None
         if name not in files:
             files[name] = _copy(source, copies / name)
-    if artifact.path.name not in files:
+    if artifact.path != root and artifact.path.name not in files:
         raise EdgeAIError(f"{artifact.path} is not among the files of its artifact")
     copied = [copies / name for name in files]
     changed = [n for n in files if digest_file(copies / n) != files[n]["sha256"]]
@@ -329,7 +329,7 @@ def _fill(place: Path, candidate: CandidateReport, model: ModelReport, artifact:
         "candidate": candidate.id,
         "recipe": to_json(candidate.recipe),
         "artifact": {
-            "main": artifact.path.name,
+            "main": artifact.path.relative_to(root).as_posix(),
             "sha256": artifact.sha256,
             "size_bytes": artifact.size_bytes,
             "precision": artifact.claimed_precision,

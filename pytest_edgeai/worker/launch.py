@@ -35,6 +35,10 @@ _KEPT = frozenset(
 )
 _KEPT_PREFIXES = ("LC_", "XDG_", "HF_")
 
+NO_TELEMETRY: Mapping[str, str] = {"ORT_DISABLE_TELEMETRY": "1"}
+"""ONNX Runtime 1.31 writes an identifier below the home directory as soon as it is imported, before
+its own switch can be called."""
+
 
 @dataclass(frozen=True)
 class WorkerSpec:
@@ -68,7 +72,7 @@ def worker_environment(
     }
     folders = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     python = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
-    return {**kept, **folders, **python, **extra}
+    return {**kept, **folders, **python, **NO_TELEMETRY, **extra}
 
 
 def locate(descriptor: FrameworkDescriptor) -> dict[str, dict[str, object]]:

@@ -339,3 +339,64 @@ def test_the_shipped_example_keeps_its_quality(place: Place) -> None:
     assert "the baseline's 20.84" in verdict["reason"]
     assert run.report["models"][0]["baseline"]["artifact"]["precision"] == "float32"
     assert "in llamacpp (float32)" in " ".join(run.text.split())
+
+
+@with_llamacpp
+@with_mlx
+def test_fixtures_optimize_and_generate(place: Place, write: Write, folder: Path) -> None:
+    write()
+    shutil.copytree(folder, place.path / "chat")
+    place.pytester.makepyfile(
+        test_own="""
+        import pytest
+        from pytest_edgeai.errors import ModelError
+
+        PROMPT = [7, 11, 13]
+
+        def test_pair(edge_baseline, edge_candidate):
+            before, after = edge_baseline.generate(PROMPT, 4), edge_candidate.generate(PROMPT, 4)
+            assert 1 <= len(before) <= 4
+            assert edge_baseline.generate(PROMPT, 4) == before, "greedy decoding is deterministic"
+            assert all(0 <= token < 512 for token in after)
+
+        def test_arrays_and_foreign_tokens_are_refused(edge_candidate):
+            with pytest.raises(ModelError, match="not fed arrays"):
+                edge_candidate.run({})
+            with pytest.raises(ModelError, match="vocabulary"):
+                edge_candidate.generate([512], 1)
+
+        def test_compare(edge_compare):
+            edge_compare("prefill", at_least=0.01)
+
+        def test_llamacpp(edge_llamacpp):
+            made = edge_llamacpp("chat", "q8_0")
+            assert made.artifact.path.suffix == ".gguf"
+            assert len(made.generate(PROMPT, 3)) <= 3
+
+        def test_mlx(edge_mlx):
+            made = edge_mlx("chat", "int4-g64")
+            assert (made.artifact.path / "config.json").is_file()
+            assert len(made.generate(PROMPT, 3)) <= 3
+        """
+    )
+    run = place.run("test_own.py", "-W", "error", "--edge-framework=llamacpp")
+    assert (run.code, run.outcomes) == (0, {"passed": 5}), run.text
+
+
+@with_llamacpp
+@with_tokenizers
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(None, "no tokenizer"), ("{", "tokenizer.json"), ('{"version": "1.0"}', "tokenizer.json")],
+)
+def test_text_without_a_sound_tokenizer_is_one_line(
+    place: Place, write: Write, tmp_path: Path, content: str | None, what: str
+) -> None:
+    folder = llama.write_huggingface(tmp_path / "chat", CONFIG, tokenizer=False)
+    if content is not None:
+        (folder / "tokenizer.json").write_text(content)
+    (place.path / "held-out.txt").write_text("the model is measured. " * 40)
+    write('data = "held-out.txt"', path=folder)
+    line = refused(place.run("--edge-framework=llamacpp"))
+    assert "[models.chat]" in line
+    assert what in line

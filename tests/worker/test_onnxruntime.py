@@ -135,6 +135,14 @@ def test_dynamic_quantization_leaves_convolutions(drive: Drive, convolution: Mak
     assert onnxruntime.execution()["executed_precisions"]["int8"] == 1
 
 
+def test_an_excluded_gemm_stays_float_when_quantized_dynamically(
+    drive: Drive, convolution: MakeModel
+) -> None:
+    onnxruntime, model = drive(ONNXRUNTIME), convolution()
+    with pytest.raises(ModelError, match="no operator was quantized"):
+        onnxruntime.optimize(model, "int8-dynamic", nodes_to_exclude=["gemm"])
+
+
 def test_excluded_node_stays_float(drive: Drive, convolution: MakeModel) -> None:
     model = convolution()
     onnxruntime = drive(ONNXRUNTIME)

@@ -218,6 +218,9 @@ class _Steps:
         settings = self.settings
         # The tool turns every Gemm into MatMul and Add before it looks at the operator types.
         op_types = ["MatMul" if name == "Gemm" else name for name in settings.op_types]
+        excluded = [
+            name for node in settings.nodes_to_exclude for name in (node, f"{node}_MatMul")
+        ]
         try:
             quantize_dynamic(
                 prepared,
@@ -226,7 +229,7 @@ class _Steps:
                 per_channel=settings.per_channel,
                 reduce_range=settings.reduce_range,
                 weight_type=_TYPES[settings.weight_type],
-                nodes_to_exclude=settings.nodes_to_exclude,
+                nodes_to_exclude=excluded,
                 use_external_data_format=_is_large(prepared),
             )
         except Exception as error:

@@ -70,6 +70,19 @@ def test_the_bundle_holds_the_artifact_and_its_reports(made: Made, tmp_path: Pat
     assert_valid(home_of(directory))
 
 
+def test_an_artifact_that_is_a_folder_is_promoted_whole(made: Made, tmp_path: Path) -> None:
+    candidate, model = made
+    assert candidate.artifact is not None
+    folder = dataclasses.replace(candidate.artifact, path=candidate.artifact.path.parent)
+    bundle = promote(
+        dataclasses.replace(candidate, artifact=folder), model, REPORTS, tmp_path / "shelf"
+    )
+    assert bundle_problems(bundle) == ()
+    description = json.loads((bundle / "bundle.json").read_text("utf-8"))
+    assert description["artifact"]["main"] == "."
+    assert set(description["files"]) == {"model.xml", "model.bin", "extra/tokens.txt"}
+
+
 def test_the_same_again_changes_nothing(made: Made, tmp_path: Path) -> None:
     directory = tmp_path / "shelf"
     first = promote(*made, REPORTS, directory)

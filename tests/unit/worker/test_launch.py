@@ -39,6 +39,7 @@ def test_environment_is_an_allowlist(tmp_path: Path) -> None:
         "HF_HOME": "/cache",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": "/mine",
+        "ORT_DISABLE_TELEMETRY": "1",
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(tmp_path)),
     }
 
