@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from pytest_edgeai import __version__
 from pytest_edgeai.configuration import describe_origins
 from pytest_edgeai.evidence import EvidenceStore
-from pytest_edgeai.judge.verdict import worst_by_gate
+from pytest_edgeai.judge.verdict import chance_of_a_wrong_verdict, worst_by_gate
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.promote.decision import blocked_by
 from pytest_edgeai.records import (
@@ -139,8 +139,20 @@ def build_report(
         models=tuple(models),
         evidence_directory=session.evidence_directory,
         evidence_sha256=evidence.digest(),
-        notes=tuple(notes),
+        notes=(*notes, *_chance_of_error(models)),
     )
+
+
+def _chance_of_error(models: Iterable[ModelReport]) -> Iterator[str]:
+    """Yield how likely a session is to hold a wrong verdict, where any was reached by a test."""
+    verdicts = [v for model in models for candidate in model.candidates for v in candidate.verdicts]
+    chance, count = chance_of_a_wrong_verdict(verdicts)
+    if count:
+        yield (
+            f"{count} {'verdict was' if count == 1 else 'verdicts were'} reached by statistical "
+            f"tests; the chance that any of them is wrong is at most {chance:.0%}, with every "
+            "candidate exactly at its threshold"
+        )
 
 
 def _precision(facts: ModelFacts | None) -> str:

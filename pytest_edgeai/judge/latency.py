@@ -123,6 +123,8 @@ def judge_latency_consistency(
         part, limits[name] = _limit_part(timings, name, quantile, limit, confidence)
         parts.append(part)
     details["limits"] = limits
+    # Half of what the two-sided interval leaves out, and all that each one-sided limit does.
+    details["error_rate"] = (1 - confidence) * (len(limits) + (threshold.value is not None) / 2)
     outcome = worst(part[0] for part in parts) if parts else "not_applicable"
     # What decides the verdict comes first.
     parts.sort(key=lambda part: part[0] != outcome)

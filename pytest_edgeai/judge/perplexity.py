@@ -115,7 +115,7 @@ def judge_perplexity(
         interval=interval,
         confidence=None if interval is None else 1 - 2 * alpha,
         samples=n,
-        details=details,
+        details={**details, "error_rate": alpha},
     )
 
 
@@ -225,6 +225,7 @@ def _judge_mean(
         interval=interval,
         confidence=None if interval is None else 1 - 2 * alpha,
         samples=n,
+        details={"error_rate": alpha},
     )
 
 

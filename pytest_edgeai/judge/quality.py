@@ -275,5 +275,5 @@ def _verdict(
         interval=interval,
         confidence=None if interval is None else confidence,
         samples=samples,
-        details=details,
+        details={**details, "error_rate": alpha},
     )

@@ -135,7 +135,7 @@ def judge_speed(
     channels = _channels(timings, limit, alpha, block, mode)
     deciding = _deciding(channels, mode)
     observed, low, high = _ratio(timings, block, cpu=list(deciding) == ["cpu"])
-    details = _details(timings, channels, deciding, mode)
+    details = _details(timings, channels, deciding, mode) | {"error_rate": alpha}
     outcome: Outcome = "inconclusive"
     decisions = {channel.decision for channel in deciding.values()}
     if threshold.value is None:

@@ -4,6 +4,7 @@ import pytest
 
 from pytest_edgeai.judge.verdict import (
     bytes_text,
+    chance_of_a_wrong_verdict,
     count_text,
     duration_text,
     list_text,
@@ -84,3 +85,22 @@ def test_a_pass_carries_no_advice() -> None:
         "marker",
         "at_least",
     )
+
+
+def reached(outcome: Outcome, rate: float | None) -> Verdict:
+    return make_verdict(
+        "speedup",
+        outcome,
+        Threshold(2.0, "at_least"),
+        unit="ratio",
+        reason="Fine.",
+        details={} if rate is None else {"error_rate": rate},
+    )
+
+
+def test_the_chance_of_a_wrong_verdict_is_the_sum_of_the_rates() -> None:
+    verdicts = [reached("pass", 0.05), reached("fail", 0.01), reached("pass", None)]
+    verdicts += [reached("inconclusive", 0.5), reached("proxy", 0.5)]
+    assert chance_of_a_wrong_verdict(verdicts) == (pytest.approx(0.06), 2)
+    assert chance_of_a_wrong_verdict([]) == (0.0, 0)
+    assert chance_of_a_wrong_verdict([reached("pass", 0.7)] * 2) == (1.0, 2)
