@@ -44,10 +44,10 @@ def worst_by_gate(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
 def chance_of_a_wrong_verdict(verdicts: Iterable[Verdict]) -> tuple[float, int]:
     """Return a bound on the chance that at least one of several verdicts is wrong, and of how many.
 
-    Counted are the verdicts that passed or failed by a test with a stated error rate (``error_rate``
-    of their details). The bound is Boole's inequality, the sum of the rates, so it holds however the
-    verdicts depend on each other; each rate is that of a candidate exactly at its threshold, the
-    worst case.
+    Counted are the verdicts that passed or failed by a test with a stated error rate
+    (``error_rate`` of their details). The bound is Boole's inequality, the sum of the rates, so it
+    holds however the verdicts depend on each other; each rate is that of a candidate exactly at its
+    threshold, the worst case.
     """
     rates = [
         float(verdict.details["error_rate"])
