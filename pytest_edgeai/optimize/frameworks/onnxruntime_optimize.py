@@ -218,9 +218,7 @@ class _Steps:
         settings = self.settings
         # The tool turns every Gemm into MatMul and Add before it looks at the operator types.
         op_types = ["MatMul" if name == "Gemm" else name for name in settings.op_types]
-        excluded = [
-            name for node in settings.nodes_to_exclude for name in (node, f"{node}_MatMul")
-        ]
+        excluded = [name for node in settings.nodes_to_exclude for name in (node, f"{node}_MatMul")]
         try:
             quantize_dynamic(
                 prepared,
