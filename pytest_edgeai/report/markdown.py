@@ -14,7 +14,7 @@ from pytest_edgeai.report.ranking import (
     may_be_promoted,
     recommended,
 )
-from pytest_edgeai.report.terminal import measured_baseline, score_title, stage_cells
+from pytest_edgeai.report.terminal import score_title, stage_cells, stage_groups
 from pytest_edgeai.report.text import one_line
 from pytest_edgeai.report.wording import (
     NOT_RUN,
@@ -156,16 +156,18 @@ def _remarks(candidate: CandidateReport) -> Iterator[str]:
 
 
 def _stages(model: ModelReport) -> str:
-    baseline = measured_baseline(model)
-    named = [("", baseline)] if baseline is not None else []
-    named += [(c.id, s) for c in model.candidates for s in c.stages if s.name != "baseline"]
+    named = [
+        (candidate.id if candidate else "", stage, baseline)
+        for candidate, baseline, stages in stage_groups(model)
+        for stage in stages
+    ]
     if not named:
         return ""
     rows = [
         [escape(cell) for cell in (name, stage.name, *stage_cells(stage, baseline))]
-        for name, stage in named
+        for name, stage, baseline in named
     ]
-    score = escape(score_title([stage for _, stage in named]))
+    score = escape(score_title([stage for _, stage, _ in named]))
     titles = (
         "candidate",
         "stage",

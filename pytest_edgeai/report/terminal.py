@@ -128,8 +128,10 @@ def _model(page: _Page, model: ModelReport) -> Iterator[Line]:
     # Without a task, the tables of the model could not be read: its path is not known either.
     if model.task:
         heading += f": {model.task}, baseline {model.baseline_path.as_posix()}"
-        if model.baseline_framework:
-            heading += f" in {model.baseline_framework}"
+        own = (_baseline_of(candidate) for candidate in model.candidates)
+        names = [model.baseline_framework, *(stage.framework for stage in own if stage)]
+        if frameworks := ", ".join(filter(None, dict.fromkeys(names))):
+            heading += f" in {frameworks}"
         if model.baseline_precision:
             heading += f" ({model.baseline_precision})"
     yield from page.prose(heading, "title", hanging=2)
@@ -233,12 +235,34 @@ def stage_cells(stage: Stage, baseline: Stage | None, *, ascii_only: bool = Fals
     ]
 
 
-def measured_baseline(model: ModelReport) -> Stage | None:
-    """Return the stage that ratios refer to; ``None`` where the baseline was not measured."""
-    if model.baseline_stage is not None:
-        return model.baseline_stage
-    stages = (stage for candidate in model.candidates for stage in candidate.stages)
-    return next((stage for stage in stages if stage.name == "baseline"), None)
+def stage_groups(
+    model: ModelReport,
+) -> list[tuple[CandidateReport | None, Stage | None, tuple[Stage, ...]]]:
+    """Return the stages of a model in groups, each with the baseline that its ratios refer to.
+
+    The stages of one candidate are timed in turns with its own baseline, and candidates of several
+    frameworks can have several. Only where one candidate was measured, the baseline stands apart,
+    in a group without a candidate.
+    """
+    measured = [candidate for candidate in model.candidates if candidate.stages]
+    own = {candidate.id: _baseline_of(candidate) for candidate in measured}
+    shared = model.baseline_stage
+    if len(measured) == 1:
+        shared = own[measured[0].id] or shared
+    groups: list[tuple[CandidateReport | None, Stage | None, tuple[Stage, ...]]] = []
+    if shared is not None and (len(measured) < 2 or None in own.values()):
+        groups.append((None, shared, (shared,)))
+    for candidate in measured:
+        stages = candidate.stages
+        if len(measured) == 1:
+            stages = tuple(stage for stage in stages if stage.name != "baseline")
+        if stages:
+            groups.append((candidate, own[candidate.id] or shared, stages))
+    return groups
+
+
+def _baseline_of(candidate: CandidateReport) -> Stage | None:
+    return next((stage for stage in candidate.stages if stage.name == "baseline"), None)
 
 
 def score_title(stages: Sequence[Stage]) -> str:
@@ -248,15 +272,10 @@ def score_title(stages: Sequence[Stage]) -> str:
 
 
 def _stages(page: _Page, model: ModelReport) -> Iterator[Line]:
-    baseline = measured_baseline(model)
-    groups = [
-        (_heading(model, c), [s for s in c.stages if s.name != "baseline"])
-        for c in model.candidates
-    ]
-    groups = [(heading, stages) for heading, stages in groups if stages]
-    if baseline is None and not groups:
+    groups = stage_groups(model)
+    if not groups:
         return
-    every = [*([baseline] if baseline else []), *(s for _, stages in groups for s in stages)]
+    every = [stage for _, _, stages in groups for stage in stages]
     columns = (
         Column("stage", min_width=11),
         Column("latency p50", right=True, min_width=8),
@@ -267,15 +286,16 @@ def _stages(page: _Page, model: ModelReport) -> Iterator[Line]:
         Column("memory", right=True, min_width=8, rank=4),
     )
     rows = [
-        [stage.name, *stage_cells(stage, baseline, ascii_only=page.ascii_only)] for stage in every
+        [stage.name, *stage_cells(stage, baseline, ascii_only=page.ascii_only)]
+        for _, baseline, stages in groups
+        for stage in stages
     ]
     blocks = iter(page.table(columns, rows, ["plain"] * len(rows), indent=4))
     yield Line("")
     yield from next(blocks)
-    if baseline is not None:
-        yield from next(blocks)
-    for heading, stages in groups:
-        yield from page.prose(heading, "title", indent=2, hanging=2)
+    for candidate, _, stages in groups:
+        if candidate is not None:
+            yield from page.prose(_heading(model, candidate), "title", indent=2, hanging=2)
         for _ in stages:
             yield from next(blocks)
 

@@ -87,6 +87,26 @@ def test_stages_show_where_the_gain_comes_from(typical: Report) -> None:
     assert "accelerated 861 µs 4.78× 2 5.63 MiB 0.9815 19.1 MiB" in lines
 
 
+def test_several_candidates_stand_beside_their_own_baselines(typical: Report) -> None:
+    model = typical.models[0]
+    assert model.baseline_stage is not None
+    slow = dataclasses.replace(
+        model.baseline_stage,
+        latency=dataclasses.replace(model.baseline_stage.latency, p50_ns=8_222_000.0),
+    )
+    candidates = tuple(
+        dataclasses.replace(candidate, stages=(baseline, *candidate.stages))
+        for candidate, baseline in zip(model.candidates, (model.baseline_stage, slow), strict=False)
+    )
+    report = dataclasses.replace(
+        typical, models=(dataclasses.replace(model, candidates=candidates), *typical.models[1:])
+    )
+    lines = [" ".join(line.split()) for line in text(report).splitlines()]
+    rows = [line for line in lines if line.startswith(("baseline ", "quantized "))]
+    assert [row.split()[1] for row in rows if row.startswith("baseline")] == ["4.11", "8.22"]
+    assert [row.split()[3] for row in rows if row.startswith("quantized")] == ["2.75×", "2.63×"]
+
+
 def test_a_reruns_worst_verdict_is_shown(typical: Report) -> None:
     model = typical.models[0]
     candidate = model.candidates[0]
