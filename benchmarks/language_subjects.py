@@ -86,10 +86,14 @@ def random_model(size: str, folder: Path, dtype: str = "float32") -> Path:
         folder / f"{size}-{dtype}.gguf",
         parameters=int(size[:-1]) * 1_000_000,
         hidden=hidden,
-        # A table of 5000 rows would be the whole of the smallest.
-        vocabulary=VOCABULARY if hidden > 256 else 1000,
+        vocabulary=vocabulary_of(size),
         dtype=dtype,
     )
+
+
+def vocabulary_of(size: str) -> int:
+    """Return the vocabulary of a random model; large tables would be the whole of the smallest."""
+    return VOCABULARY if WIDTHS.get(size, 512) > 256 else 1000
 
 
 def random_text(folder: Path, vocabulary: int, blocks: int = 1) -> LanguagePlan:
@@ -112,7 +116,7 @@ def make_text_subject(name: str, folder: Path, *, blocks: int) -> TextSubject:
             plan = _staged(archive["input_ids"][:blocks], folder / f"{name}.npy")
     else:
         baseline = random_model(name, folder)
-        plan = random_text(folder, 1000 if WIDTHS.get(name) == 256 else VOCABULARY, blocks)
+        plan = random_text(folder, vocabulary_of(name), blocks)
     candidate = optimize(baseline, "q4_k_m", folder / f"{name}-q4_k_m")
     return TextSubject(name, {"baseline": baseline, "candidate": candidate}, plan)
 

@@ -41,6 +41,8 @@ class Settings:
     plan: bool
     history: bool
     against: Path | Literal["last", "best"] | None
+    self_check: bool
+    self_check_budget: float
     threshold: Mapping[str, str]
     threads: int
     clock: Literal["agree", "cpu-led", "wall-only"]

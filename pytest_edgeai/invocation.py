@@ -28,16 +28,28 @@ def read_settings(config: pytest.Config) -> tuple[Settings, Path]:
     Raises:
         UserError: a setting is wrong, or there is no manifest.
     """
-    here = config.invocation_params.dir
-    given = {option.destination: getattr(config.option, option.destination) for option in OPTIONS}
-    alone = resolve(given, os.environ, {}, manifest_path=None, invocation_directory=here)
-    path = alone.manifest or find_manifest(_start(config)) or find_manifest(here)
+    settings, path = find_settings(config)
     if path is None:
         raise UserError(
             f"no {MANIFEST_NAME}, and no [tool.edgeai] in {PYPROJECT_NAME}",
             where=f"{_start(config)} and the directories above",
             advice="Write one beside the model, or name it with --edge-manifest",
         )
+    return settings, path
+
+
+def find_settings(config: pytest.Config) -> tuple[Settings, Path | None]:
+    """Return the settings of this run, and the path of its manifest where there is one.
+
+    Raises:
+        UserError: a setting is wrong.
+    """
+    here = config.invocation_params.dir
+    given = {option.destination: getattr(config.option, option.destination) for option in OPTIONS}
+    alone = resolve(given, os.environ, {}, manifest_path=None, invocation_directory=here)
+    path = alone.manifest or find_manifest(_start(config)) or find_manifest(here)
+    if path is None:
+        return alone, None
     path = path.resolve()
     if path.is_dir():
         raise UserError(

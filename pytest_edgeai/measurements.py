@@ -128,7 +128,8 @@ def _evaluate(
     bench: Workbench, candidate: PlannedCandidate, loaded: LoadedRunnable, side: str
 ) -> dict[str, NDArray[Any]]:
     count = bench.model(candidate.model.name).samples.count
-    what = f"evaluating the {side} on {count} samples"
+    name = candidate.counterpart if side == "baseline" else side
+    what = f"evaluating the {name} on {count} samples"
     bench.progress.step(title(candidate), what)
     output = bench.scratch / candidate.model.name / "outputs" / candidate.comparison / side
     outputs, _ = loaded.evaluate(
@@ -221,7 +222,8 @@ def _timings(
             budget_s=bench.session.settings.budget,
             generator=random.Random(len(rounds)),
             progress=lambda count, seconds: bench.progress.step(
-                title(candidate), f"timing in turns with the baseline ({count} rounds)"
+                title(candidate),
+                f"timing in turns with the {candidate.counterpart} ({count} rounds)",
             ),
         )
     arrays = {

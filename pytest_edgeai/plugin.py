@@ -59,6 +59,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Switch the plugin on where a target is set, and leave everything alone where none is."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+    if config.option.edge_self_check or os.environ.get(ENVIRONMENT_PREFIX + "SELF_CHECK"):
+        from pytest_edgeai.self_checking import activate_self_check
+
+        if activate_self_check(config):
+            return
     if (
         config.option.edge_target
         or os.environ.get(ENVIRONMENT_PREFIX + "TARGET")

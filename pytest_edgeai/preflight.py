@@ -11,6 +11,7 @@ from pytest_edgeai.workbench import Workbench
 
 OPSET_KNOWN_EVERYWHERE = 23
 """The ONNX opset of ONNX Runtime 1.23, the oldest version that the extras admit."""
+RETENTION_GATES = ("accuracy_retained", "no_less_accurate")
 MAXIMUM_REPEATED_RATIO = 0.1
 """Share of repeated evaluation samples that goes unsaid: coarse tabular data has some by nature."""
 
@@ -50,19 +51,21 @@ def _say_samples_needed(bench: Workbench, name: str) -> None:
     )
 
     model = bench.model(name)
-    thresholds = {
-        threshold.value
+    limits = {
+        (gate, threshold.value)
         for candidate in bench.session.candidates
         if candidate.model.name == name
-        for threshold, on in [bench.session.threshold(candidate, "accuracy_retained")]
+        for gate in RETENTION_GATES
+        if gate in bench.session.gates_of(candidate)
+        for threshold, on in [bench.session.threshold(candidate, gate)]
         if on and threshold.value is not None
     }
-    for value in sorted(thresholds):
+    for gate, value in sorted(limits):
         count = model.evaluation.samples
         if model.metric_kind == "proportion" and not can_ever_decide(count, value):
             bench.progress.say(
-                f"{name}: {count} evaluation samples can never pass accuracy_retained > "
-                f"{value:g}; even without a single difference it takes "
+                f"{name}: {count} evaluation samples can never pass {gate} > {value:g}; "
+                "even without a single difference it takes "
                 f"{samples_to_ever_decide(value)}, and {accuracy_samples_needed(value)} where "
                 "99% is retained"
             )

@@ -97,7 +97,7 @@ class Publisher:
             return
         reporter.section("edge plan", sep="=")
         lines = render_plan(
-            plan_content(self._session), reporter._tw.fullwidth, ascii_only=_is_ascii_only(reporter)
+            plan_content(self._session), reporter._tw.fullwidth, ascii_only=is_ascii_only(reporter)
         )
         for line in lines:
             reporter.write_line(line.text, **MARKUP[line.style])
@@ -116,7 +116,7 @@ class Publisher:
                 self._session.settings,
                 self._session.cache_directory,
                 reporter._tw.fullwidth,
-                ascii_only=_is_ascii_only(reporter),
+                ascii_only=is_ascii_only(reporter),
             )
         except UserError as error:
             raise pytest.UsageError(str(error)) from None
@@ -243,7 +243,7 @@ class Publisher:
             return
         reporter.section("edge gates", sep="=")
         lines = render_terminal(
-            self._report, reporter._tw.fullwidth, ascii_only=_is_ascii_only(reporter)
+            self._report, reporter._tw.fullwidth, ascii_only=is_ascii_only(reporter)
         )
         for line in lines:
             reporter.write_line(line.text, **MARKUP[line.style])
@@ -251,7 +251,7 @@ class Publisher:
             reporter.write_line(f"ERROR: {error}", red=True, bold=True)
 
 
-def _is_ascii_only(reporter: Any) -> bool:
+def is_ascii_only(reporter: Any) -> bool:
     """Return whether the terminal cannot encode the signs that reports use."""
     encoding = getattr(reporter._tw._file, "encoding", None) or "ascii"
     try:

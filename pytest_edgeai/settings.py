@@ -128,6 +128,17 @@ OPTIONS: Final = (
         "REPORT.json|last|best",
         "gate each candidate also against a promoted one, which is measured anew",
     ),
+    Option(
+        "self_check",
+        "flag",
+        False,
+        "",
+        "run planted cases with a known truth instead of tests: may the gates be trusted here?",
+        in_manifest=False,
+    ),
+    Option(
+        "self_check_budget", "seconds", 120.0, "SECONDS", "time of --edge-self-check (default: 120)"
+    ),
     Option("threshold", "thresholds", (), "GATE=VALUE", "set the threshold of a gate (repeatable)"),
     Option(
         "threads", "count", 1, "N", "threads of both models while they are compared (default: 1)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 
@@ -36,22 +37,28 @@ def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
     interpreter = bench.session.interpreter(framework.name)
     accelerated = RuntimeOptions(threads=0, device=framework.device)
     own: list[LoadedRunnable] = []
+
+    def load(path: Path, runtime: RuntimeOptions) -> LoadedRunnable:
+        runnable = Runnable(framework, interpreter, path, runtime)
+        own.append(bench.load(candidate.model.name, runnable))
+        return own[-1]
+
     with bench.heavy(title(candidate)):
         try:
-            for path, runtime in (
-                (converted.path, bench.runtime(framework.name)),
-                (artifact.path, accelerated),
-            ):
-                runnable = Runnable(framework, interpreter, path, runtime)
-                own.append(bench.load(candidate.model.name, runnable))
+            baseline = bench.loaded_baseline(candidate)
+            plain = bench.runtime(framework.name)
+            is_baseline = Runnable(framework, interpreter, converted.path, plain) == (
+                baseline.runnable
+            )
+            middle = baseline if is_baseline else load(converted.path, plain)
             loaded = [
-                bench.loaded_baseline(candidate),
-                own[0],
+                baseline,
+                middle,
                 bench.loaded_candidate(candidate),
-                own[1],
+                load(artifact.path, accelerated),
             ]
             rounds = _stage_rounds(bench, candidate, loaded)
-            memory_bytes = int(memory_of(bench, candidate, own[0].runnable)["model_bytes"])
+            memory_bytes = int(memory_of(bench, candidate, middle.runnable)["model_bytes"])
         finally:
             close_all(own)
     sizes = (

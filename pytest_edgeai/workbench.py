@@ -342,12 +342,11 @@ def title(candidate: PlannedCandidate) -> str:
 
 def _baseline_key(candidate: PlannedCandidate) -> tuple[str, ...]:
     model = candidate.model
-    reference = candidate.reference
-    if reference is not None:
-        return (model.name, "promoted artifact", candidate.baseline_framework, reference.sha256)
     recipe = candidate.baseline_recipe
     how = recipe.id if recipe else "as it is"
-    return (model.name, "baseline", candidate.baseline_framework, how)
+    if candidate.reference is not None:
+        how = candidate.reference.sha256
+    return (model.name, candidate.counterpart, candidate.baseline_framework, how)
 
 
 def _candidate_key(candidate: PlannedCandidate) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -155,12 +156,12 @@ def compare_text(
     exchange: Path,
     progress: Callable[[int], None],
 ) -> tuple[PairedQuality, OutputSanity, TokenComparison]:
-    """Score every block with both models, one after the other.
+    """Score every block with both models.
 
     Args:
         baseline: the reference.
         candidate: what is compared with it.
-        exchange: a scratch file of one block's logits; removed at the end.
+        exchange: stem of two scratch files of one block's logits each; removed at the end.
         progress: called with the number of blocks done.
 
     Returns:
@@ -173,15 +174,25 @@ def compare_text(
         breaches = (
             f"the vocabulary had {baseline.vocabulary} tokens and has {candidate.vocabulary}",
         )
+    role: Role = "alone" if breaches else "comparison"
+    exchanges = [exchange.with_name(f"{exchange.name}-{side}") for side in (0, 1)]
     answers: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] = ([], [])
+    # Nothing is timed here, so the baseline reads the next block while the candidate reads this.
+    ahead = ThreadPoolExecutor(1)
     try:
+        coming = ahead.submit(baseline.score, 0, exchanges[0], "reference")
         for block in range(plan.blocks):
-            answers[0].append(baseline.score(block, exchange, "reference"))
-            role: Role = "alone" if breaches else "comparison"
-            answers[1].append(candidate.score(block, exchange, role))
+            answers[0].append(coming.result())
+            if block + 1 < plan.blocks:
+                place = exchanges[(block + 1) % 2]
+                coming = ahead.submit(baseline.score, block + 1, place, "reference")
+            answers[1].append(candidate.score(block, exchanges[block % 2], role))
             progress(block + 1)
     finally:
-        exchange.unlink(missing_ok=True)
+        # A block that is still being read is answered, or its worker ended, before anything else.
+        ahead.shutdown(wait=True, cancel_futures=True)
+        for place in exchanges:
+            place.unlink(missing_ok=True)
     nll = [_figures(side, "nll") for side in answers]
     likeliest = [np.asarray([a["likeliest"] for a in side], dtype=np.int64) for side in answers]
     shape = nll[0].shape

@@ -69,6 +69,11 @@ class PlannedCandidate:
     reference: Artifact | None = None
 
     @property
+    def counterpart(self) -> str:
+        """What the candidate is compared with, in words."""
+        return "baseline" if self.reference is None else "promoted artifact"
+
+    @property
     def comparison(self) -> str:
         """Name of what is compared within the model: the recipe, and with what if not the baseline.
 

@@ -10,7 +10,7 @@ from pytest_edgeai.records import Relation, Verdict
 NOTHING = "-"
 """Stands for a quantity that was not observed."""
 
-_SHARE_SUFFIXES = ("_retained", "_cut", "_share", "_fraction", "_rate", "_coverage")
+_SHARE_SUFFIXES = ("_retained", "_accurate", "_cut", "_share", "_fraction", "_rate", "_coverage")
 _BYTE_SCALES = ((1, "B"), (2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB"))
 _NS_SCALES = ((1, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s"))
 _RELATIONS: dict[Relation, tuple[str, str]] = {

@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -22,14 +21,15 @@ from pytest_edgeai.optimize.frameworks.base import Framework
 from pytest_edgeai.optimize.frameworks.language import LanguageFramework, LoadedLanguageModel
 from pytest_edgeai.records import JSON, RuntimeOptions, to_json
 from pytest_edgeai.worker.memory import memory_growth, peak_meter
+from pytest_edgeai.worker.token_scores import (
+    divergence,
+    read_exchange,
+    score_block,
+    write_exchange,
+)
 
 PHASES = ("decode", "prefill", "first_token")
 FIRST_TOKENS = 8
-# Rows of logits are worked on by the half megabyte, so that what one step writes is still in the
-# cache when the next reads it: a whole block of 5,000 tokens' logits takes twice as long.
-_PART_VALUES = 131_072
-
-Float32 = NDArray[np.float32]
 
 
 def as_language_framework(framework: Framework | LanguageFramework) -> LanguageFramework:
@@ -89,86 +89,6 @@ def bind_phase(
     if phase == "first_token":
         return model.bind_first_token(tokens)
     return model.bind_decode(tokens)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one block says of one model; arrays of shape ``(tokens - 1,)``.
-
-    Attributes:
-        nll: float64, negative log-likelihood of each next token, in nats.
-        likeliest: int64, the token that the model would have chosen.
-        nan: logits that are no number.
-        infinite: logits that are infinite.
-        normalizers: float32, :func:`log_sum_exp` of the logits before each next token.
-    """
-
-    nll: NDArray[np.float64]
-    likeliest: NDArray[np.int64]
-    nan: int
-    infinite: int
-    normalizers: Float32
-
-
-def log_sum_exp(logits: Float32) -> Float32:
-    """Return the logarithm of the sum of exponentials over the last axis, which goes."""
-    top = logits.max(axis=-1, keepdims=True)
-    shifted = logits - top
-    np.exp(shifted, out=shifted)
-    return cast("Float32", top[..., 0] + np.log(shifted.sum(axis=-1)))
-
-
-def score_block(logits: Float32, tokens: NDArray[np.int32]) -> Scores:
-    """Score the tokens of a block by the logits before each.
-
-    Args:
-        logits: float32, shape ``(tokens, vocabulary)``.
-        tokens: int32, shape ``(tokens,)``.
-    """
-    before, following = logits[:-1], tokens[1:]
-    normalizers = np.empty(len(before), np.float32)
-    likeliest = np.empty(len(before), np.int64)
-    finite = True
-    with np.errstate(invalid="ignore", over="ignore"):
-        for part in _parts(before.shape):
-            rows = before[part]
-            normalizers[part] = log_sum_exp(rows)
-            likeliest[part] = rows.argmax(axis=-1)
-            # A sum may overflow, too; what is counted decides.
-            finite &= bool(np.isfinite(rows.sum()))
-        nll = normalizers - before[np.arange(len(before)), following]
-    nan = infinite = 0
-    if not finite:
-        nan, infinite = int(np.isnan(before).sum()), int(np.isinf(before).sum())
-    return Scores(nll.astype(np.float64), likeliest, nan, infinite, normalizers)
-
-
-def divergence(
-    reference: Float32, logits: Float32, normalizers: tuple[Float32, Float32] | None = None
-) -> NDArray[np.float64]:
-    """Return the Kullback-Leibler divergence D(reference || model) at each position, in nats.
-
-    ``sum p (log p - log q)`` over the vocabulary, with p the softmax of ``reference`` and q that of
-    ``logits`` (Kullback and Leibler 1951).
-
-    Args:
-        reference: float32 logits, shape ``(tokens, vocabulary)``.
-        logits: likewise.
-        normalizers: :func:`log_sum_exp` of each, shape ``(tokens,)``, where they are known.
-    """
-    summed = np.empty(len(logits), np.float64)
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        for part in _parts(logits.shape):
-            sides = reference[part], logits[part]
-            p, q = (
-                rows - (log_sum_exp(rows) if known is None else known[part])[:, None]
-                for rows, known in zip(sides, normalizers or (None, None), strict=True)
-            )
-            np.subtract(p, q, out=q)
-            np.exp(p, out=p)
-            summed[part] = np.einsum("tv,tv->t", p, q)
-        # Both are rounded to float32, so identical models may come out a hair below zero.
-        return np.maximum(summed, 0.0)
 
 
 class LanguageModels:
@@ -276,9 +196,9 @@ class LanguageModels:
         }
         shape = (len(tokens) - 1, model.vocabulary)
         if role == "reference":
-            _write_exchange(Path(exchange), logits[:-1], scores.normalizers)
+            write_exchange(Path(exchange), logits[:-1], scores.normalizers)
         elif role == "comparison":
-            reference = _read_exchange(Path(exchange), shape)
+            reference = read_exchange(Path(exchange), shape)
             known = np.zeros(shape[0], np.float32), scores.normalizers
             answer["divergence"] = _plain(divergence(reference, logits[:-1], known))
         return answer
@@ -367,34 +287,3 @@ def _plain(values: NDArray[np.float64]) -> list[float | None]:
     if np.isfinite(values).all():
         return cast("list[float | None]", plain)
     return [value if np.isfinite(value) else None for value in plain]
-
-
-def _parts(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Yield the rows of an array of ``shape`` part by part."""
-    step = max(1, _PART_VALUES // shape[1])
-    for begin in range(0, shape[0], step):
-        yield slice(begin, begin + step)
-
-
-def _write_exchange(path: Path, logits: Float32, normalizers: Float32 | None = None) -> None:
-    """Overwrite the exchange with ``logits``, less ``normalizers`` where they are given.
-
-    Written and not mapped: a page that is written for the first time through a mapping costs more
-    than its copy.
-    """
-    mode = "r+b" if path.is_file() else "wb"
-    with path.open(mode) as file, np.errstate(invalid="ignore"):
-        for part in _parts(logits.shape):
-            rows = logits[part] if normalizers is None else logits[part] - normalizers[part, None]
-            file.write(np.ascontiguousarray(rows, np.float32).data)
-        file.truncate()
-
-
-def _read_exchange(path: Path, shape: tuple[int, int]) -> Float32:
-    held = path.stat().st_size if path.is_file() else 0
-    if held != shape[0] * shape[1] * np.dtype(np.float32).itemsize:
-        raise ModelError(
-            f"the vocabulary differs: {shape[1]} tokens here, "
-            f"{held // (4 * shape[0])} in the baseline"
-        )
-    return np.asarray(np.memmap(path, dtype=np.float32, mode="r", shape=shape))

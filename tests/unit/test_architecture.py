@@ -16,8 +16,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "pytest_edgeai"
-FLOW = ("assess", "plan", "optimize", "measure", "judge", "report", "promote")
-"""The rooms in the order of the flow; the manifest's modules stand before the first."""
+FLOW = (
+    "assess",
+    "plan",
+    "optimize",
+    "measure",
+    "judge",
+    "report",
+    "promote",
+    "history",
+    "selfcheck",
+)
+"""The rooms in the order of the flow, then the history of what came out of it, and what checks all
+of it on planted cases; the manifest's modules stand before the first."""
 
 BASE = {
     "__init__",
@@ -46,6 +57,8 @@ PYTEST_LAYER = {
     "optimizer",
     "plugin",
     "publishing",
+    "self_checking",
+    "viewing",
 }
 PYTEST_EXCEPTIONS = {
     "report.benchmark": "hands samples to pytest-benchmark, through pytest's config"
@@ -196,6 +209,20 @@ def test_a_worker_needs_numpy_and_its_framework_alone() -> None:
     assert {m for m in modules if not room(m)} <= BASE
     needed = set().union(*map(foreign, modules))
     assert needed <= {"numpy", *FRAMEWORK_PACKAGES}
+
+
+def test_a_planted_framework_needs_what_every_framework_needs() -> None:
+    """It runs in workers, although it lies in a room that drives them."""
+    modules = reachable("selfcheck.planted")
+    assert {room(module) for module in modules} <= {"", "optimize", "selfcheck"}
+    assert {m for m in modules if room(m) == "selfcheck"} == {"selfcheck.planted"}
+    assert set().union(*map(foreign, modules)) <= {"numpy"}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_only_the_pytest_layer_runs_the_self_check(module: str) -> None:
+    checks = {imported for imported in own(module) if room(imported) == "selfcheck"}
+    assert not checks or module in PYTEST_LAYER or room(module) == "selfcheck"
 
 
 @pytest.mark.parametrize("module", SOURCES)

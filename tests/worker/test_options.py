@@ -39,7 +39,7 @@ def test_named_options_are_taken(
             time_limit_s=120,
             source=str(model.path),
             recipe=Recipe(framework.name, scheme, {"nonsense": 1}),
-            architecture="convolutional",
+            architecture="language-model" if scheme.endswith("-weights") else "convolutional",
             inputs=[],
             calibration=None,
             output=str(tmp_path / "output"),

@@ -1,4 +1,7 @@
-"""Language models for OpenVINO: the graph of a Hugging Face directory, its weights by NNCF."""
+"""Language models for OpenVINO: the graph of a Hugging Face directory, its weights by NNCF.
+
+The graph is built here, or exported by optimum-intel where it is none that is known here.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,22 @@ from pytest_edgeai.assess.huggingface import CONFIG
 from pytest_edgeai.errors import ModelError, did_you_mean
 from pytest_edgeai.optimize.frameworks.base import OptimizeRequest, OptimizeResult, Progress
 from pytest_edgeai.optimize.frameworks.openvino import read_model
+from pytest_edgeai.optimize.frameworks.openvino_language_export import export_graph, missing
 from pytest_edgeai.optimize.frameworks.openvino_language_graph import build_graph
-from pytest_edgeai.optimize.frameworks.openvino_language_source import ARTIFACT, read_source
+from pytest_edgeai.optimize.frameworks.openvino_language_source import (
+    ARTIFACT,
+    companions_of,
+    graph_refusal,
+    read_checkpoint,
+    read_source,
+)
 from pytest_edgeai.optimize.frameworks.support import Options, Report, listed, one_line
 
 GROUP_SIZE = 64
 """Weights of 4 bits that share a scale, by default."""
+
+EXPORTERS = ("auto", "graph", "optimum")
+"""Who makes the graph: :mod:`.openvino_language_graph`, optimum-intel, or the first that can."""
 
 _MODES = {
     "int8-weights": {
@@ -50,7 +63,7 @@ def optimize(core: openvino.Core, request: OptimizeRequest, progress: Progress) 
 
     Schemes: ``convert`` (float32), ``int8-weights`` and ``int4-weights`` (weights only, by
     ``nncf.compress_weights``; embedding and output layer of the latter have 8 bits, unless
-    ``all_layers`` is set).
+    ``all_layers`` is set). Each takes the option ``exporter``, one of :data:`EXPORTERS`.
 
     Raises:
         ModelError: OpenVINO or NNCF cannot take this model or recipe; says why.
@@ -62,10 +75,11 @@ def optimize(core: openvino.Core, request: OptimizeRequest, progress: Progress) 
             allowed=", ".join(_SCHEMES),
             advice=did_you_mean(scheme, _SCHEMES),
         )
-    arguments = _arguments(scheme, Options(request.recipe))
+    options = Options(request.recipe)
+    exporter = options.choice("exporter", EXPORTERS[0], EXPORTERS)
+    arguments = _arguments(scheme, options)
     with Report(("", "nncf", "openvino")) as report:
-        progress("building the graph", 0.0)
-        model, companions = _source(core, request.source, report)
+        model, companions = _source(core, request, exporter, report, progress)
         if arguments:
             progress("compressing weights", 0.2)
             model = _compress(model, arguments, request, report)
@@ -80,19 +94,38 @@ def optimize(core: openvino.Core, request: OptimizeRequest, progress: Progress) 
 
 
 def _source(
-    core: openvino.Core, path: Path, report: Report
+    core: openvino.Core,
+    request: OptimizeRequest,
+    exporter: str,
+    report: Report,
+    progress: Progress,
 ) -> tuple[openvino.Model, tuple[Path, ...]]:
+    """Return the graph and what belongs beside it."""
+    progress("building the graph", 0.0)
+    path = request.source
     if path.suffix.lower() == ".xml" and path.is_file():
         if not (path.parent / CONFIG).is_file():
             raise ModelError(f"there is no {CONFIG} beside the model", where=str(path))
+        if exporter != EXPORTERS[0]:
+            raise ModelError(
+                f'option "exporter" is {exporter!r}, and an .xml file is exported already',
+                where=f"recipe {request.recipe.id}",
+                allowed=EXPORTERS[0],
+            )
         found = {file for pattern in _COMPANIONS for file in path.parent.glob(pattern)}
         return read_model(core, path), tuple(sorted(found))
-    source = read_source(path)
-    for note in source.notes:
-        report.add(note)
-    stored = Counter(tensor.dtype for tensor in source.checkpoint.tensors.values())
+    checkpoint = read_checkpoint(path)
+    stored = Counter(tensor.dtype for tensor in checkpoint.tensors.values())
     if set(stored) != {"float32"}:
         report.add(f"tensors were {listed(stored)}, and are float32 where they are not compressed")
+    refusal = graph_refusal(checkpoint.config)
+    if exporter == "optimum" or (exporter == "auto" and refusal is not None and not missing()):
+        progress("exporting with optimum-intel", 0.0)
+        model = export_graph(core, checkpoint, request.output, report)
+        return model, companions_of(checkpoint)
+    source = read_source(checkpoint)
+    for note in source.notes:
+        report.add(note)
     return build_graph(source.network, source.checkpoint.array), source.companions
 
 

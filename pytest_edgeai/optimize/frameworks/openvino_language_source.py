@@ -27,10 +27,12 @@ _ROPES = ("default", "linear", "llama3")
 _OWN_WEIGHTS = (".safetensors", ".safetensors.index.json")
 # Tables that some exporters store and that follow from the configuration.
 _DERIVED = ("rotary_emb.inv_freq", "attn.bias", "masked_bias", "rotary_emb.cos_cached")
-_OTHERS = (
-    "Convert the model with optimum-intel (optimum-cli export openvino) in an environment of its "
-    "own, and name the .xml file in the manifest"
+HOW_TO_EXPORT = (
+    "These need nothing more. Others are exported by optimum-intel, in an interpreter of its own: "
+    'pip install optimum-intel openvino nncf torch "transformers<5.6", and name that interpreter '
+    "in the manifest: [frameworks.openvino] python = ..."
 )
+"""What to do about a model whose graph is not known."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ def is_language_model(path: Path) -> bool:
         return False
 
 
-def read_source(path: Path) -> LanguageSource:
-    """Read and check a Hugging Face directory; its weights are not read.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a Hugging Face directory; its weights are not read.
 
     Raises:
-        ModelError: there is no such directory, a file of it is missing or damaged, the
-            configuration contradicts the tensors, or the network is none whose graph is known.
+        ModelError: there is no such directory, a file of it is missing or damaged, or the
+            configuration contradicts the tensors.
     """
     if not path.is_dir():
         raise ModelError(
@@ -79,7 +81,31 @@ def read_source(path: Path) -> LanguageSource:
             where=str(path),
             allowed="a Hugging Face model: config.json and *.safetensors",
         )
-    checkpoint = Checkpoint(path)
+    return Checkpoint(path)
+
+
+def graph_refusal(config: Config) -> ModelError | None:
+    """Return why the network is none whose graph is known; ``None`` where it is one."""
+    try:
+        _check_family(config)
+        read_network(config)
+    except ModelError as error:
+        return error
+    return None
+
+
+def companions_of(checkpoint: Checkpoint) -> tuple[Path, ...]:
+    """Return what belongs beside the artifact: configuration, tokenizer, chat template."""
+    files = checkpoint.structure.files
+    return tuple(file for file in files if not file.name.endswith(_OWN_WEIGHTS))
+
+
+def read_source(checkpoint: Checkpoint) -> LanguageSource:
+    """Check that the network of a directory is one whose graph is known, and its tensors whole.
+
+    Raises:
+        ModelError: it is not, or the tensors are those of another network.
+    """
     config = checkpoint.config
     _check_family(config)
     network = read_network(config)
@@ -87,8 +113,7 @@ def read_source(path: Path) -> LanguageSource:
     longest = longest_sequence(config)
     stated = config.number(CONTEXT)
     notes = (f"context length: {longest} tokens, the sliding window ({stated} in {CONFIG})",)
-    files = checkpoint.structure.files
-    companions = tuple(file for file in files if not file.name.endswith(_OWN_WEIGHTS))
+    companions = companions_of(checkpoint)
     return LanguageSource(checkpoint, network, companions, notes if longest != stated else ())
 
 
@@ -136,7 +161,7 @@ def _check_family(config: Config) -> None:
             f'no graph is known for "{named[:80]}"',
             where=str(config.path),
             allowed=", ".join(FAMILIES),
-            advice=_OTHERS,
+            advice=HOW_TO_EXPORT,
         )
     table = config.raw.get("rope_parameters") or config.raw.get("rope_scaling") or {}
     if not isinstance(table, dict):
@@ -149,7 +174,7 @@ def _check_family(config: Config) -> None:
             f"rope_scaling is of the type {json.dumps(kind)[:40]}",
             where=str(config.path),
             allowed=", ".join(allowed),
-            advice=_OTHERS,
+            advice=HOW_TO_EXPORT,
         )
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from scipy import special
 
 from pytest_edgeai.errors import ModelError
-from pytest_edgeai.worker.language import (
-    _read_exchange,
-    _write_exchange,
+from pytest_edgeai.worker.language import load_ids
+from pytest_edgeai.worker.token_scores import (
     divergence,
-    load_ids,
+    read_exchange,
     score_block,
+    write_exchange,
 )
 
 
@@ -57,11 +57,11 @@ def test_what_is_no_number_is_counted() -> None:
 def test_the_exchange_holds_one_block_and_no_more(tmp_path: Path) -> None:
     place = tmp_path / "exchange"
     for seed in (1, 2):
-        _write_exchange(place, logits(seed))
-        np.testing.assert_array_equal(_read_exchange(place, (16, 96)), logits(seed))
+        write_exchange(place, logits(seed))
+        np.testing.assert_array_equal(read_exchange(place, (16, 96)), logits(seed))
     assert place.stat().st_size == 16 * 96 * 4
     with pytest.raises(ModelError, match="vocabulary differs: 90 tokens here, 96 in the baseline"):
-        _read_exchange(place, (16, 90))
+        read_exchange(place, (16, 90))
 
 
 def test_ids_are_int32_blocks(tmp_path: Path) -> None:

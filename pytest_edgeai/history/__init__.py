@@ -1,0 +1,1 @@
+"""What earlier sessions decided: stored, compared where comparable, and shown."""

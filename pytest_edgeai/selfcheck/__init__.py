@@ -1,0 +1,1 @@
+"""The self-check: planted cases with a known truth, run on the machine that is asked about."""
