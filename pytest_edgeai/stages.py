@@ -15,7 +15,7 @@ from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import RuntimeOptions, Stage
 from pytest_edgeai.workbench import Workbench, place, title
 
-STAGE_ROUNDS = 20
+STAGE_ROUNDS = 10
 STAGE_LIMIT_S = 20.0
 
 
