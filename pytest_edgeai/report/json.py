@@ -98,6 +98,7 @@ def _candidate(candidate: CandidateReport) -> JSON:
             "key": made.key,
             "seconds": to_json(made.seconds),
             "versions": to_json(made.versions),
+            "log": list(made.log),
         },
         "stages": [
             {"name": stage.name, "measurements": _measurements(stage)} for stage in candidate.stages

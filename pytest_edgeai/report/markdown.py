@@ -22,6 +22,7 @@ from pytest_edgeai.report.wording import (
     decision,
     host_sentence,
     interval_title,
+    making_sentence,
     remarks,
     target_sentence,
     uniform,
@@ -151,6 +152,8 @@ def _remarks(candidate: CandidateReport) -> Iterator[str]:
         if remark.known_failure:
             parts.append(f"_Known failure:_ {escape(remark.known_failure)}")
         lines.append("<br>".join(parts))
+    if how := making_sentence(candidate):
+        lines.append(f"- {escape(how)}")
     if lines:
         yield "\n".join(lines)
 

@@ -24,6 +24,7 @@ from pytest_edgeai.report.wording import (
     decision,
     host_sentence,
     interval_title,
+    making_sentence,
     remarks,
     target_sentence,
     uniform,
@@ -316,6 +317,9 @@ def _decisions(page: _Page, report: Report) -> Iterator[Line]:
                 yield from page.prose(remark.advice, indent=4)
             if remark.known_failure:
                 yield from page.prose(f"Known failure: {remark.known_failure}", indent=4)
+        if how := making_sentence(candidate):
+            previous_was_long = True
+            yield from page.prose(how, "plain", indent=2, hanging=2)
     for model in report.models:
         if not model.candidates:
             if previous_was_long:

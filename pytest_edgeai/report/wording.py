@@ -133,6 +133,13 @@ def remarks(candidate: CandidateReport) -> tuple[Remark, ...]:
     )
 
 
+def making_sentence(candidate: CandidateReport) -> str:
+    """Return what the framework reported while it made the artifact; empty where it did not."""
+    if candidate.artifact is None or not candidate.artifact.log:
+        return ""
+    return f"made: {'; '.join(candidate.artifact.log)}"
+
+
 def host_sentence(host: HostReport) -> str:
     """Return the measuring host in one line."""
     facts = host.facts

@@ -140,3 +140,29 @@ def test_without_required_gates_nothing_ships(typical: Report) -> None:
     )
     report = dataclasses.replace(typical, models=(dataclasses.replace(model, candidates=(bare,)),))
     assert "DO NOT SHIP" in text(report)
+
+
+def test_what_the_framework_reported_is_shown(typical: Report) -> None:
+    model = typical.models[0]
+    candidate = model.candidates[0]
+    assert candidate.artifact is not None
+    log = ("q4_k_m: 80.0% q4_k", "blk.0.ffn_down fell back to q5_0")
+    made = dataclasses.replace(candidate, artifact=dataclasses.replace(candidate.artifact, log=log))
+    report = dataclasses.replace(typical, models=(dataclasses.replace(model, candidates=(made,)),))
+    shown = " ".join(text(report).split())
+    assert "made: q4_k_m: 80.0% q4_k; blk.0.ffn_down fell back to q5_0" in shown
+    assert "made:" not in text(
+        dataclasses.replace(
+            report,
+            models=(
+                dataclasses.replace(
+                    model,
+                    candidates=(
+                        dataclasses.replace(
+                            made, artifact=dataclasses.replace(candidate.artifact, log=())
+                        ),
+                    ),
+                ),
+            ),
+        )
+    )
