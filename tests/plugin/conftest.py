@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,20 @@ from models import Project, linear_classifier
 def linear(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A classifier of a few kilobytes with its data; made once."""
     return linear_classifier(tmp_path_factory.mktemp("linear"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_arrive() -> Iterator[None]:
+    """Let runs hear Ctrl-C where this one was started in the background of a shell.
+
+    Such a shell has its jobs ignore the signal, and what is ignored stays so in every child.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)

@@ -100,7 +100,7 @@ def test_optimize_reports_progress_and_reads_calibration(worker: Worker, tmp_pat
 def test_optimize_without_an_artifact_is_an_error(worker: Worker, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((6, 2), np.float32))
     arguments = optimize_arguments(tmp_path, write=False)
-    with pytest.raises(ModelError, match=r"made no file total\.txt"):
+    with pytest.raises(ModelError, match=r"made no model total\.txt"):
         worker.request("optimize", time_limit_s=9, **arguments)
 
 
@@ -118,7 +118,12 @@ def optimize_arguments(folder: Path, **options: object) -> dict[str, Any]:
 def test_execution_and_unload(worker: Worker) -> None:
     load(worker, "healthy")
     facts = worker.request("execution", time_limit_s=9, handle="model")
-    assert facts == {"executed_precisions": {"float32": 1}, "executed_devices": ["CPU"]}
+    assert facts == {
+        "executed_precisions": {"float32": 1},
+        "executed_devices": ["CPU"],
+        "weight_elements": {},
+        "quantized_operators": {},
+    }
     worker.request("unload", time_limit_s=9, handle="model")
     with pytest.raises(WorkerFailure, match="no model is loaded as 'model'"):
         worker.request("execution", time_limit_s=9, handle="model")
