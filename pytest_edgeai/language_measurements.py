@@ -15,11 +15,10 @@ from pytest_edgeai.measure.language import (
     measure_language_memory,
 )
 from pytest_edgeai.measure.latency import Timed
+from pytest_edgeai.optimize.frameworks.language import MEMORY_MAPPING
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import OutputSanity, PairedQuality, TokenComparison
 from pytest_edgeai.workbench import Workbench, place, title
-
-MEMORY_MAPPING = {"memory_mapping": "on"}
 
 
 def score_text(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQuality, OutputSanity]:
@@ -86,7 +85,7 @@ def mapped_memory(bench: Workbench, candidate: PlannedCandidate, runnable: Runna
     plan = bench.model(candidate.model.name).language
     if plan is None or not runnable.framework.maps_weights:
         return None
-    hints = {**runnable.runtime.hints, **MEMORY_MAPPING}
+    hints = {**runnable.runtime.hints, MEMORY_MAPPING: "on"}
     mapped = replace(runnable, runtime=replace(runnable.runtime, hints=hints))
     try:
         answer = measure_language_memory(

@@ -177,16 +177,35 @@ def measure_memory(
     runnable: Runnable, samples: Samples, *, time_limit_s: float
 ) -> Mapping[str, Any]:
     """Measure a model's memory in a fresh process, as the worker's service describes it."""
+    return measure_in_fresh_process(
+        runnable,
+        "measure_memory",
+        time_limit_s=time_limit_s,
+        arrays=samples.arrays,
+        first=0,
+        batch=samples.batching.batch,
+    )
+
+
+def measure_in_fresh_process(
+    runnable: Runnable, operation: str, *, time_limit_s: float, **arguments: Any
+) -> Mapping[str, Any]:
+    """Return the answer of a worker that measures the memory of one model and does nothing else.
+
+    Args:
+        runnable: the model and how it is run.
+        operation: the worker's operation; it calls the model :data:`MEMORY_CALLS` times.
+        time_limit_s: longest time of the measurement.
+        arguments: what the operation takes beside the model.
+    """
     spec = WorkerSpec(runnable.framework, runnable.interpreter, MEMORY_ENVIRONMENT)
     with Worker.start(spec, time_limit_s=min(START_LIMIT_S, time_limit_s)) as worker:
         answer: Mapping[str, Any] = worker.request(
-            "measure_memory",
+            operation,
             time_limit_s=time_limit_s,
             path=str(runnable.path),
             runtime=runnable.runtime,
-            arrays=samples.arrays,
-            first=0,
-            batch=samples.batching.batch,
             calls=MEMORY_CALLS,
+            **arguments,
         )
     return answer

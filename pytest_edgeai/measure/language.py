@@ -12,15 +12,15 @@ import numpy as np
 
 from pytest_edgeai.errors import MeasurementError
 from pytest_edgeai.measure.bench import (
-    MEMORY_CALLS,
     START_LIMIT_S,
     LoadedRunnable,
     Runnable,
     Samples,
+    measure_in_fresh_process,
 )
 from pytest_edgeai.measure.latency import CallTimes
 from pytest_edgeai.records import OutputSanity, PairedQuality, TokenComparison
-from pytest_edgeai.worker.host import MEMORY_ENVIRONMENT, Worker, WorkerSpec
+from pytest_edgeai.worker.host import Worker, WorkerSpec
 
 PERPLEXITY = "perplexity"
 MODEL = "model"
@@ -228,19 +228,14 @@ def measure_language_memory(
     runnable: Runnable, plan: LanguagePlan, *, time_limit_s: float
 ) -> Mapping[str, Any]:
     """Measure a language model's memory in a fresh process, as the worker describes it."""
-    spec = WorkerSpec(runnable.framework, runnable.interpreter, MEMORY_ENVIRONMENT)
-    with Worker.start(spec, time_limit_s=min(START_LIMIT_S, time_limit_s)) as worker:
-        answer: Mapping[str, Any] = worker.request(
-            "measure_language_memory",
-            time_limit_s=time_limit_s,
-            path=str(runnable.path),
-            runtime=runnable.runtime,
-            context_tokens=plan.context_tokens,
-            ids=plan.ids,
-            tokens=plan.tokens_of("decode"),
-            calls=MEMORY_CALLS,
-        )
-    return answer
+    return measure_in_fresh_process(
+        runnable,
+        "measure_language_memory",
+        time_limit_s=time_limit_s,
+        context_tokens=plan.context_tokens,
+        ids=plan.ids,
+        tokens=plan.tokens_of("decode"),
+    )
 
 
 def tokenize(runnable: Runnable, text: Path, *, time_limit_s: float) -> list[int]:

@@ -17,9 +17,9 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_edgeai.errors import ModelError
 from pytest_edgeai.optimize.frameworks.base import Progress
 from pytest_edgeai.optimize.frameworks.checkpoint import Checkpoint, to_float32
+from pytest_edgeai.optimize.frameworks.checkpoint_fit import check_tensors
 from pytest_edgeai.optimize.frameworks.gguf_families import (
     Network,
     Placement,
@@ -43,8 +43,6 @@ _TYPES = {
     "float16": gguf.GGMLQuantizationType.F16,
     "bfloat16": gguf.GGMLQuantizationType.BF16,
 }
-# Tables that some exporters store and that follow from the configuration.
-_DERIVED = ("rotary_emb.inv_freq", "attn.bias", "masked_bias", "rotary_emb.cos_cached")
 _FREQUENCIES = "rope_freqs.weight"
 
 
@@ -79,7 +77,7 @@ def convert_directory(source: Path, output: Path, progress: Progress) -> Convers
     checkpoint = Checkpoint(source)
     network = read_network(checkpoint.config)
     planned = list(placements(network))
-    _check_tensors(checkpoint, network, planned)
+    check_tensors(checkpoint, network, planned, f"a {network.family.architecture} network")
     tokenizer = read_tokenizer(source, network.vocabulary)
     elements: Counter[str] = Counter()
     for placement in planned:
@@ -94,38 +92,6 @@ def convert_directory(source: Path, output: Path, progress: Progress) -> Convers
     finally:
         writer.close()
     return Conversion(precision, tokenizer, _log(network, elements, tokenizer))
-
-
-def _check_tensors(checkpoint: Checkpoint, network: Network, planned: Sequence[Placement]) -> None:
-    where = str(checkpoint.path)
-    for placement in planned:
-        found = checkpoint.tensors.get(placement.source)
-        if found is None:
-            raise ModelError(
-                f"the tensor {placement.source} is missing",
-                where=where,
-                advice="Download the whole model, or export it again with save_pretrained",
-            )
-        if found.shape != placement.shape:
-            raise ModelError(
-                f"the tensor {placement.source} has the shape {list(found.shape)}, and config.json "
-                f"says {list(placement.shape)}",
-                where=where,
-                advice="The configuration and the weights are of different models",
-            )
-    known = {placement.source for placement in planned}
-    if network.tied:
-        known.add("lm_head.weight")
-    left = [
-        name for name in checkpoint.tensors if name not in known and not name.endswith(_DERIVED)
-    ]
-    if left:
-        raise ModelError(
-            f"{len(left)} tensors have no place in a {network.family.architecture} network, "
-            f"the first is {left[0][:64]}",
-            where=where,
-            advice="Check architectures in config.json",
-        )
 
 
 def _add_sizes(writer: gguf.GGUFWriter, network: Network, precision: str) -> None:

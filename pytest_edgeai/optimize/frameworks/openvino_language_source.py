@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,10 @@ from pytest_edgeai.assess.huggingface import CONFIG
 from pytest_edgeai.assess.huggingface_config import CONTEXT, Config, read_json
 from pytest_edgeai.errors import ModelError
 from pytest_edgeai.optimize.frameworks.checkpoint import Checkpoint
+from pytest_edgeai.optimize.frameworks.checkpoint_fit import check_tensors
 from pytest_edgeai.optimize.frameworks.gguf_families import (
     FAMILIES,
     Network,
-    Placement,
     placements,
     read_network,
 )
@@ -25,8 +24,6 @@ ARTIFACT = "openvino_model.xml"
 GENERATION = "generation_config.json"
 _ROPES = ("default", "linear", "llama3")
 _OWN_WEIGHTS = (".safetensors", ".safetensors.index.json")
-# Tables that some exporters store and that follow from the configuration.
-_DERIVED = ("rotary_emb.inv_freq", "attn.bias", "masked_bias", "rotary_emb.cos_cached")
 HOW_TO_EXPORT = (
     "These need nothing more. Others are exported by optimum-intel, in an interpreter of its own: "
     'pip install optimum-intel openvino nncf torch "transformers<5.6", and name that interpreter '
@@ -109,7 +106,7 @@ def read_source(checkpoint: Checkpoint) -> LanguageSource:
     config = checkpoint.config
     _check_family(config)
     network = read_network(config)
-    _check_tensors(checkpoint, network, list(placements(network)))
+    check_tensors(checkpoint, network, list(placements(network)), "this network")
     longest = longest_sequence(config)
     stated = config.number(CONTEXT)
     notes = (f"context length: {longest} tokens, the sliding window ({stated} in {CONFIG})",)
@@ -175,35 +172,4 @@ def _check_family(config: Config) -> None:
             where=str(config.path),
             allowed=", ".join(allowed),
             advice=HOW_TO_EXPORT,
-        )
-
-
-def _check_tensors(checkpoint: Checkpoint, network: Network, planned: Sequence[Placement]) -> None:
-    where = str(checkpoint.path)
-    for placement in planned:
-        found = checkpoint.tensors.get(placement.source)
-        if found is None:
-            raise ModelError(
-                f"the tensor {placement.source} is missing",
-                where=where,
-                advice="Download the whole model, or export it again with save_pretrained",
-            )
-        if found.shape != placement.shape:
-            raise ModelError(
-                f"the tensor {placement.source} has the shape {list(found.shape)}, and config.json "
-                f"says {list(placement.shape)}",
-                where=where,
-                advice="The configuration and the weights are of different models",
-            )
-    known = {placement.source for placement in planned}
-    if network.tied:
-        known.add("lm_head.weight")
-    left = [
-        name for name in checkpoint.tensors if name not in known and not name.endswith(_DERIVED)
-    ]
-    if left:
-        raise ModelError(
-            f"{len(left)} tensors have no place in this network, the first is {left[0][:64]}",
-            where=where,
-            advice="Check architectures in config.json",
         )
