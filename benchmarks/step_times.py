@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from pytest_edgeai import measurements, stages
+from pytest_edgeai import measurements, stages, timing
 from pytest_edgeai.measure.bench import LoadedRunnable
 
 STEPS = {
     "accuracy evaluation": (LoadedRunnable, "evaluate"),
-    "rounds in turns": (measurements, "interleave"),
+    "rounds in turns": (timing, "interleave"),
     "rounds of the stages": (stages, "_stage_rounds"),
     "memory in fresh processes": (measurements, "measure_memory"),
     "asking what the runtime executes": (LoadedRunnable, "execution"),

@@ -25,7 +25,7 @@ from pytest_edgeai.history.promoted import (
 from pytest_edgeai.history.records import Environment, Row
 from pytest_edgeai.optimize.cache import ArtifactCache
 from pytest_edgeai.plan.selection import PlannedCandidate
-from pytest_edgeai.promote.bundle import portable_name
+from pytest_edgeai.promote.names import portable_name
 from pytest_edgeai.records import JSON, Artifact, Recipe, artifact_root
 from pytest_edgeai.remembering import environment_of, history_of
 from pytest_edgeai.session import Session
@@ -138,11 +138,14 @@ def _chosen(bench: Workbench, candidate: PlannedCandidate) -> Promoted:
         chosen = latest(known, recipe_id)
         assert chosen is not None
         return chosen
-    best, refused = fastest(known, lambda each: _here(session, candidate, each))
+    best, refused = fastest(
+        known, lambda each: _here(session, candidate, each), session.settings.across
+    )
     if best is None:
         raise MeasurementError(
             f"no promoted candidate of {model} for {target} was measured where its speed-up can be "
-            f"ranked here: {', '.join(refused)}; name its report, or use --edge-against=last"
+            f"ranked here: {', '.join(refused)}; name its report, use --edge-against=last, or rank "
+            "them all the same with --edge-across"
         )
     return best
 
@@ -195,7 +198,8 @@ def _places(session: Session, promoted: Promoted) -> Iterator[Path]:
         bundles += [bundle] if (bundle / BUNDLE_FILE).is_file() else []
     if settings.promote is not None:
         home = settings.promote / portable_name(promoted.model) / portable_name(promoted.target)
-        bundles += sorted(home.glob(f"*/{promoted.sha256[:_DIGITS]}"))
+        # A signed bundle has its certificate's digits behind those of the artifact.
+        bundles += sorted(home.glob(f"*/{promoted.sha256[:_DIGITS]}*"))
     yield from map(_in_bundle, bundles)
     path = Path(promoted.path)
     # Without a list of its files everything beside it is read, which is sure to be the artifact's

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytest_edgeai import measurements
+from pytest_edgeai import measurements, timing
 from pytest_edgeai.against import Reference, reference_of
 from pytest_edgeai.judge.quality import judge_accuracy
 from pytest_edgeai.judge.speed import judge_speed, speed_decided
@@ -29,11 +29,15 @@ def decide_no_slower(
     found = _nothing_to_compare(bench, candidate, threshold, NO_SLOWER)
     if isinstance(found, Verdict):
         return found
-    mode = bench.session.settings.clock
-    timings, spent = measurements.timings(
-        bench, found.candidate, lambda rounds: speed_decided(rounds, threshold, mode=mode)
+    mode, threads = bench.session.settings.clock, bench.session.settings.threads
+    timings, spent = timing.timings(
+        bench,
+        found.candidate,
+        lambda rounds: speed_decided(rounds, threshold, mode=mode, threads=threads),
     )
-    verdict = judge_speed(timings, threshold, budget_spent=spent, mode=mode, gate=NO_SLOWER)
+    verdict = judge_speed(
+        timings, threshold, budget_spent=spent, mode=mode, threads=threads, gate=NO_SLOWER
+    )
     verdict = with_token_rates(bench, found.candidate, verdict, timings, "decode")
     return _told(verdict, found, NO_SLOWER)
 

@@ -11,10 +11,17 @@ from typing import Any, Literal, cast
 from pytest_edgeai.errors import UserError, did_you_mean, unknown_word
 from pytest_edgeai.files import expand_home
 from pytest_edgeai.records import JSON
-from pytest_edgeai.settings import BY_NAME, ENVIRONMENT_PREFIX, OPTIONS, Option
+from pytest_edgeai.settings import (
+    BY_NAME,
+    ENVIRONMENT_PREFIX,
+    OPTIONS,
+    SIGNING_KEY_VARIABLE,
+    Option,
+)
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
+_KEY_MARK = "-----BEGIN"
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Settings:
     junit: Path | None
     markdown: Path | None
     promote: Path | None
+    signing_key: Path | None
+    certificate_days: int
     allow_proxy: bool
     plan: bool
     history: bool
@@ -45,6 +54,7 @@ class Settings:
     self_check_budget: float
     threshold: Mapping[str, str]
     threads: int
+    across: tuple[str, ...]
     clock: Literal["agree", "cpu-led", "wall-only"]
     time_limit: float
     origins: Mapping[str, str]
@@ -105,7 +115,7 @@ def resolve(
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    known = [option.variable for option in OPTIONS]
+    known = [*(option.variable for option in OPTIONS), SIGNING_KEY_VARIABLE]
     for name in environment:
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             raise UserError(
@@ -151,6 +161,9 @@ def _parse_names(option: Option, raw: Any, where: str, base: Path) -> tuple[str,
     names = tuple(dict.fromkeys(part.strip() for item in raw for part in item.split(",")))
     if not names or not all(names):
         raise UserError("an empty name", where=where, allowed=option.metavar)
+    for name in names:
+        if option.choices:
+            _parse_choice(option, name, where, base)
     return names
 
 
@@ -168,6 +181,9 @@ def _parse_choice(option: Option, raw: Any, where: str, base: Path) -> str:
 def _parse_path(option: Option, raw: Any, where: str, base: Path) -> Path:
     if not isinstance(raw, str) or not raw or "\0" in raw:
         raise UserError(f"{raw!r} is not a path", where=where, allowed="a path")
+    if _KEY_MARK in raw:
+        # Values are printed and written to reports; a key must not be.
+        raise UserError("is a key and not the path of one", where=where, allowed="a path")
     path = expand_home(raw)
     if path.parts and path.parts[0].startswith("~"):
         raise UserError(f"{raw!r} names the home of an unknown user", where=where, allowed="a path")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from pytest_edgeai import measurements
+from pytest_edgeai import measurements, timing
 from pytest_edgeai.judge.artifact import judge_artifact_size, judge_precision
-from pytest_edgeai.judge.latency import judge_latency_consistency
+from pytest_edgeai.judge.embedding import TAIL_LIMIT
+from pytest_edgeai.judge.latency import (
+    DEFAULT_PERCENTILE,
+    judge_latency_consistency,
+    minimum_rounds,
+)
 from pytest_edgeai.judge.memory import judge_memory, judge_memory_footprint
 from pytest_edgeai.judge.outputs import judge_output_sanity
 from pytest_edgeai.judge.quality import judge_accuracy
+from pytest_edgeai.judge.slices import judge_slices
 from pytest_edgeai.judge.speed import judge_speed, speed_decided
 from pytest_edgeai.language_deciding import (
     with_agreement,
@@ -20,7 +26,8 @@ from pytest_edgeai.stages import try_stages
 from pytest_edgeai.workbench import Workbench
 
 BOOTSTRAP_SEED = 0
-FIRST_LOOK_ROUNDS = 100
+COSINE_TAIL = "cosine_p5"
+CONSISTENCY_PERCENTILE = "latency_consistency_percentile"
 LATENCY_LIMITS = {
     0.50: "latency_p50_limit_ms",
     0.95: "latency_p95_limit_ms",
@@ -33,16 +40,29 @@ def decide_accuracy_retained(
 ) -> Verdict:
     """Paired predictions on the same samples; non-inferiority by the paired score test."""
     scores, _ = measurements.quality(bench, candidate)
-    return with_agreement(bench, candidate, judge_accuracy(scores, threshold))
+    stated = bench.session.gate_setting(candidate, COSINE_TAIL)
+    tail_limit = TAIL_LIMIT if stated is None else float(stated)
+    verdict = judge_accuracy(scores, threshold, tail_limit=tail_limit)
+    return with_agreement(bench, candidate, verdict)
+
+
+def decide_slice_retained(
+    bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
+) -> Verdict:
+    """The same paired predictions, class by class and slice by slice."""
+    scores, _ = measurements.quality(bench, candidate)
+    return judge_slices(scores, threshold)
 
 
 def decide_speedup(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
     """Interleaved timings, judged by the sequential test on wall and CPU time."""
-    mode = bench.session.settings.clock
-    timings, spent = measurements.timings(
-        bench, candidate, lambda rounds: speed_decided(rounds, threshold, mode=mode)
+    mode, threads = bench.session.settings.clock, bench.session.settings.threads
+    timings, spent = timing.timings(
+        bench,
+        candidate,
+        lambda rounds: speed_decided(rounds, threshold, mode=mode, threads=threads),
     )
-    verdict = judge_speed(timings, threshold, budget_spent=spent, mode=mode)
+    verdict = judge_speed(timings, threshold, budget_spent=spent, mode=mode, threads=threads)
     try_stages(bench, candidate)
     return with_token_rates(bench, candidate, verdict, timings, "decode")
 
@@ -56,7 +76,9 @@ def decide_latency_consistency(
         for quantile, key in LATENCY_LIMITS.items()
         if (limit_ms := bench.session.gate_setting(candidate, key)) is not None
     }
-    next_look = FIRST_LOOK_ROUNDS
+    stated = bench.session.gate_setting(candidate, CONSISTENCY_PERCENTILE)
+    percentile = DEFAULT_PERCENTILE if stated is None else float(stated)
+    next_look = minimum_rounds(percentile)
 
     def judge(timings: PairedTimings, *, budget_spent: bool) -> Verdict:
         return judge_latency_consistency(
@@ -65,6 +87,7 @@ def decide_latency_consistency(
             absolute_limits_ns=limits_ns,
             budget_spent=budget_spent,
             seed=BOOTSTRAP_SEED,
+            percentile=percentile,
         )
 
     def decided(timings: PairedTimings) -> bool:
@@ -75,7 +98,7 @@ def decide_latency_consistency(
         next_look = 2 * timings.rounds
         return judge(timings, budget_spent=False).outcome != "inconclusive"
 
-    timings, spent = measurements.timings(bench, candidate, decided)
+    timings, spent = timing.timings(bench, candidate, decided)
     return judge(timings, budget_spent=spent)
 
 

@@ -39,8 +39,8 @@ class FrameworkDescriptor:
             (:class:`~pytest_edgeai.facts.Accelerator`); empty: it computes on the CPU.
         device: the device that candidates run on, in the framework's own words; ``AUTO`` leaves the
             choice to it.
-        maps_weights: whether it can map a language model's weights from their file; the memory of
-            that is then measured too, for the report.
+        maps_weights: whether it can map a model's weights from their file; the memory of that is
+            then measured too, for the report.
     """
 
     name: str
@@ -104,15 +104,16 @@ class TargetDescriptor:
 
 @dataclass(frozen=True)
 class MetricDescriptor:
-    """One quality metric, computed per sample.
+    """One quality metric, computed per sample or over the whole evaluation data.
 
     Attributes:
         name: as users write it (``accuracy``).
         implementation: ``"package.module:callable"``, called with ``(outputs, labels)``: output
-            name to array, and the labels; returns float scores of shape ``(samples,)``. Empty for
-            ``perplexity``, which the workers compute.
-        kind: ``proportion`` (0 or 1 per sample), ``loss`` (non-negative, lower is better) or
-            ``perplexity``.
+            name to array, and the labels; returns what ``kind`` says. Empty for ``perplexity``,
+            which the workers compute.
+        kind: ``proportion`` (0 or 1 per sample, float, shape ``(samples,)``), ``loss`` (likewise,
+            non-negative, lower is better), ``corpus`` (one number of the whole set, non-negative,
+            higher is better), ``embedding`` (shape ``(samples, features)``) or ``perplexity``.
         tasks: Hugging Face task names that use it by default.
     """
 
@@ -138,7 +139,8 @@ class GateDescriptor:
         only_with_limit: whether the gate exists only where a limit is set.
         only_against: whether the gate exists only with ``--edge-against``.
         summary: one line for ``--edge-plan`` and the docs.
-        settings: further keys of the ``[gates]`` table that the gate reads.
+        settings: further keys of the ``[gates]`` table that the gate reads; numbers above 0.
+        setting_ranges: for some of them, the numbers that the value must lie between.
         tasks: Hugging Face task names that the gate is for; empty: every task.
         positive: whether the limit must be above 0.
         lowest: smallest limit that makes sense.
@@ -160,6 +162,7 @@ class GateDescriptor:
     highest: float = math.inf
     tasks: tuple[str, ...] = ()
     only_against: bool = False
+    setting_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def judges(self, task: str) -> bool:
         """Return whether models of a Hugging Face task have to pass the gate."""

@@ -222,7 +222,9 @@ class Driver:
             names = sorted({name for item in session.items for name in _models_of(item)})
         if not names:
             return None
-        self.unusable = problems = preflight(self.workbench(), names)
+        self.unusable = problems = preflight(
+            self.workbench(), names, verbose=self.config.get_verbosity() > 0
+        )
         self.progress.clear()
         for problem in problems.values():
             if len(self.session.manifest.models) + len(self.session.manifest.problems) == 1:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_edgeai import measurements
+from pytest_edgeai import measurements, timing
 from pytest_edgeai.judge.perplexity import (
     agreement_details,
     agreement_text,
@@ -121,6 +121,8 @@ def with_cache_and_mapping(verdict: Verdict, samples: MemorySamples) -> Verdict:
             f"; with mapped weights {bytes_text(samples.candidate_mapped_bytes)} instead of "
             f"{bytes_text(samples.baseline_mapped_bytes)}"
         )
+    elif samples.candidate_mapped_bytes is not None:
+        words += f"; with mapped weights {bytes_text(samples.candidate_mapped_bytes)}"
     return replace(
         verdict, reason=f"{verdict.reason}{words}", details={**verdict.details, **details}
     )
@@ -129,11 +131,16 @@ def with_cache_and_mapping(verdict: Verdict, samples: MemorySamples) -> Verdict:
 def _phase_speed(
     bench: Workbench, candidate: PlannedCandidate, threshold: Threshold, phase: Phase, gate: str
 ) -> Verdict:
-    mode = bench.session.settings.clock
-    timings, spent = measurements.timings(
-        bench, candidate, lambda rounds: speed_decided(rounds, threshold, mode=mode), phase
+    mode, threads = bench.session.settings.clock, bench.session.settings.threads
+    timings, spent = timing.timings(
+        bench,
+        candidate,
+        lambda rounds: speed_decided(rounds, threshold, mode=mode, threads=threads),
+        phase,
     )
-    verdict = judge_speed(timings, threshold, budget_spent=spent, mode=mode, gate=gate)
+    verdict = judge_speed(
+        timings, threshold, budget_spent=spent, mode=mode, threads=threads, gate=gate
+    )
     return with_token_rates(bench, candidate, verdict, timings, phase)
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from pytest_edgeai.errors import EdgeAIError, MeasurementError
-from pytest_edgeai.measure.bench import LoadedRunnable, Runnable
+from pytest_edgeai.errors import MeasurementError
+from pytest_edgeai.measure.bench import LoadedRunnable
 from pytest_edgeai.measure.language import (
     LoadedLanguageRunnable,
     Phase,
     compare_text,
-    measure_language_memory,
 )
 from pytest_edgeai.measure.latency import Timed
-from pytest_edgeai.optimize.frameworks.language import MEMORY_MAPPING
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import OutputSanity, PairedQuality, TokenComparison
 from pytest_edgeai.workbench import Workbench, place, title
@@ -75,26 +71,6 @@ def token_comparison(bench: Workbench, candidate: PlannedCandidate) -> TokenComp
 def timed(loaded: LoadedRunnable, phase: Phase) -> Timed:
     """Return what is timed of a loaded model: a language model's phase, or the model."""
     return loaded.phase(phase) if isinstance(loaded, LoadedLanguageRunnable) else loaded
-
-
-def mapped_memory(bench: Workbench, candidate: PlannedCandidate, runnable: Runnable) -> int | None:
-    """Return the memory of a language model whose weights are mapped from their file, in bytes.
-
-    ``None`` for any other model, and where the runtime cannot map them; the figure decides nothing.
-    """
-    plan = bench.model(candidate.model.name).language
-    if plan is None or not runnable.framework.maps_weights:
-        return None
-    hints = {**runnable.runtime.hints, MEMORY_MAPPING: "on"}
-    mapped = replace(runnable, runtime=replace(runnable.runtime, hints=hints))
-    try:
-        answer = measure_language_memory(
-            mapped, plan, time_limit_s=bench.session.settings.time_limit
-        )
-    except EdgeAIError as error:
-        bench.progress.note(f"{title(candidate)}: memory with mapped weights not measured: {error}")
-        return None
-    return int(answer["model_bytes"])
 
 
 def _language(loaded: LoadedRunnable) -> LoadedLanguageRunnable:

@@ -120,6 +120,7 @@ def build_report(
                 candidates=reports,
                 problem=problems.get(name, ""),
                 baseline_precision=_precision(session.facts.get(name)),
+                effort=evidence.read_record(f"{name}/effort"),
             )
         )
     return Report(
@@ -199,8 +200,14 @@ def _stages(evidence: EvidenceStore, place: str) -> tuple[Stage, ...]:
         stage = stage_from_json(raw)
         side = {"baseline": "baseline", "quantized": "candidate"}.get(stage.name)
         if side is not None and memory is not None:
-            values = sorted(memory["samples"][f"{side}_bytes"])
-            stage = replace(stage, memory_bytes=int(values[len(values) // 2]))
+            peaks, steady = (
+                sorted(memory["samples"][f"{side}{kind}_bytes"]) for kind in ("", "_steady")
+            )
+            stage = replace(
+                stage,
+                memory_bytes=int(peaks[len(peaks) // 2]),
+                steady_bytes=int(steady[len(steady) // 2]) if steady else None,
+            )
         if side is not None and scores is not None:
             mean = float(scores[f"{side}_scores"].mean())
             stage = replace(stage, score=math.exp(mean) if kind == "perplexity" else mean)

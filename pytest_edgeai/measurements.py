@@ -2,58 +2,40 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pytest_edgeai.assess.model import READERS, read_structure
-from pytest_edgeai.errors import MeasurementError
-from pytest_edgeai.judge.timings import is_contended
-from pytest_edgeai.language_measurements import (
-    mapped_memory,
-    score_text,
-    timed,
-)
+from pytest_edgeai.assess.onnx_external import external_locations
+from pytest_edgeai.errors import EdgeAIError, MeasurementError, UserError
+from pytest_edgeai.language_measurements import score_text
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, measure_memory
-from pytest_edgeai.measure.language import Phase, measure_language_memory
-from pytest_edgeai.measure.latency import Rounds, interleave, paired
+from pytest_edgeai.measure.embedding import DEFAULT_NEIGHBORS
+from pytest_edgeai.measure.language import measure_language_memory
 from pytest_edgeai.measure.quality import (
+    compared_quality,
     encode_labels,
+    name_classes,
     output_sanity,
-    paired_quality,
+    quality_arrays,
+    quality_from_arrays,
     select_outputs,
 )
+from pytest_edgeai.optimize.frameworks.language import MEMORY_MAPPING
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import (
     MemorySamples,
     OutputSanity,
     PairedQuality,
-    PairedTimings,
     PrecisionFacts,
 )
 from pytest_edgeai.workbench import Workbench, place, title
 
 MEMORY_REPEATS = 3
-_SIDES = ("baseline", "candidate")
-_TIMINGS: Mapping[Phase, str] = {
-    "decode": "timings",
-    "prefill": "prefill-timings",
-    "first_token": "first-token-timings",
-}
-_TIMING_FIELDS = (
-    "baseline_wall_ns",
-    "candidate_wall_ns",
-    "baseline_cpu_ns",
-    "candidate_cpu_ns",
-    "baseline_preemptions",
-    "candidate_preemptions",
-    "baseline_first",
-    "attempt",
-)
+RECALL_NEIGHBORS = "recall_neighbors"
 
 
 def quality(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQuality, OutputSanity]:
@@ -78,22 +60,12 @@ def _quality(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQuali
             baseline = _baseline_outputs(bench, candidate)
             outputs = _evaluate(bench, candidate, bench.loaded_candidate(candidate), "candidate")
             measured = _score(bench, candidate, baseline, outputs)
-    bench.evidence.write_arrays(place(candidate, "quality"), _quality_arrays(measured[0]))
+    bench.evidence.write_arrays(place(candidate, "quality"), quality_arrays(measured[0]))
     bench.evidence.write_record(
         place(candidate, "quality"),
         {"metric": measured[0].metric, "kind": measured[0].kind, "sanity": measured[1]},
     )
     return measured
-
-
-def _quality_arrays(scores: PairedQuality) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {
-        "baseline_scores": scores.baseline_scores,
-        "candidate_scores": scores.candidate_scores,
-    }
-    if scores.classes is not None:
-        arrays["classes"] = scores.classes
-    return arrays
 
 
 def _read_quality(
@@ -106,14 +78,7 @@ def _read_quality(
     sanity = record["sanity"]
     for name in ("contract_breaches", "constant_outputs", "collapsed_classes"):
         sanity[name] = tuple(sanity[name])
-    scores = PairedQuality(
-        record["metric"],
-        record["kind"],
-        arrays["baseline_scores"],
-        arrays["candidate_scores"],
-        arrays.get("classes"),
-    )
-    return scores, OutputSanity(**sanity)
+    return quality_from_arrays(record["metric"], record["kind"], arrays), OutputSanity(**sanity)
 
 
 def _baseline_outputs(bench: Workbench, candidate: PlannedCandidate) -> dict[str, NDArray[Any]]:
@@ -146,109 +111,47 @@ def _score(
 ) -> tuple[PairedQuality, OutputSanity]:
     model = bench.model(candidate.model.name)
     labels = model.evaluation.labels
-    if labels is None or model.metric is None or model.metric_kind == "perplexity":
-        raise MeasurementError("the evaluation data has no labels")
+    if model.metric is None:
+        raise MeasurementError("the model has no metric of its outputs")
     chosen = select_outputs(baseline, model.spec.output)
-    encoded, note = encode_labels(labels, model.spec.classes or model.evaluation.classes, chosen)
+    encoded, note = labels, ""
+    if labels is not None and model.metric_kind != "embedding":
+        names = model.spec.classes or model.evaluation.classes
+        encoded, note = encode_labels(labels, names, chosen)
     if note:
         bench.progress.note(f"{model.spec.name}: {note}")
-    scores = paired_quality(
+    scores = compared_quality(
         model.metric,
         model.metric_name,
         model.metric_kind,
         chosen,
         select_outputs(outputs, model.spec.output),
         encoded,
+        slices=model.evaluation.slices,
+        neighbors=_neighbors(bench, candidate),
+        progress=lambda done: bench.progress.step(
+            title(candidate), f"resampling {model.metric_name}", done
+        ),
     )
-    if scores.classes is not None:
-        scores = replace(scores, classes=labels)
-    return scores, output_sanity(baseline, outputs, scores)
+    return name_classes(scores, labels), output_sanity(baseline, outputs, scores)
 
 
-def timings(
-    bench: Workbench,
-    candidate: PlannedCandidate,
-    decided: Callable[[PairedTimings], bool],
-    phase: Phase = "decode",
-) -> tuple[PairedTimings, bool]:
-    """Return interleaved timings that decide a question, or all that the budget allowed.
-
-    Rounds taken for an earlier gate are kept and added to.
-
-    Args:
-        bench: makes and measures.
-        candidate: what is timed beside its baseline.
-        decided: asked every few rounds.
-        phase: what a language model does in a timed call; any other model answers its samples.
-
-    Returns:
-        The timings, and whether the budget was spent without a decision.
+def _neighbors(bench: Workbench, candidate: PlannedCandidate) -> int:
+    """Return k of recall@k.
 
     Raises:
-        EdgeAIError: a model could not be run.
+        UserError: the manifest's is no whole number.
     """
-    return bench.guard(
-        (_TIMINGS[phase], candidate.model.name, candidate.comparison),
-        lambda: _timings(bench, candidate, decided, phase),
-    )
-
-
-def _timings(
-    bench: Workbench,
-    candidate: PlannedCandidate,
-    decided: Callable[[PairedTimings], bool],
-    phase: Phase,
-) -> tuple[PairedTimings, bool]:
-    bench.artifact(candidate)
-    name = place(candidate, _TIMINGS[phase])
-    with bench.heavy(title(candidate)):
-        rounds = _read_rounds(bench, name)
-        valid = all(
-            bench.session.catalogue.frameworks[name].cpu_time_is_valid
-            for name in (candidate.baseline_framework, candidate.recipe.framework)
+    stated = bench.session.gate_setting(candidate, RECALL_NEIGHBORS)
+    if stated is None:
+        return DEFAULT_NEIGHBORS
+    if stated != int(stated):
+        raise UserError(
+            f"{stated!r} is no whole number",
+            where=f"[gates] {RECALL_NEIGHBORS}",
+            allowed="1 and above",
         )
-        if len(rounds):
-            known = paired(rounds, cpu_time_is_valid=valid)
-            if decided(known):
-                return known, False
-        loaded = (bench.loaded_baseline(candidate), bench.loaded_candidate(candidate))
-        baseline, other = (timed(model, phase) for model in loaded)
-        measured, spent = interleave(
-            baseline,
-            other,
-            rounds,
-            decided=decided,
-            is_contended=is_contended,
-            budget_s=bench.session.settings.budget,
-            generator=random.Random(len(rounds)),
-            progress=lambda count, seconds: bench.progress.step(
-                title(candidate),
-                f"timing in turns with the {candidate.counterpart} ({count} rounds)",
-            ),
-        )
-    arrays = {
-        name: values for name in _TIMING_FIELDS if (values := getattr(measured, name)) is not None
-    }
-    for side, lead_in in zip(_SIDES, rounds.lead_in_wall_ns, strict=True):
-        arrays[f"{side}_lead_in_wall_ns"] = np.asarray(lead_in, dtype=np.int64)
-    bench.evidence.write_arrays(name, arrays)
-    return measured, spent
-
-
-def _read_rounds(bench: Workbench, name: str) -> Rounds:
-    arrays = bench.evidence.read_arrays(name)
-    rounds = Rounds.of(2)
-    if arrays is None:
-        return rounds
-    zeros = np.zeros_like(arrays["baseline_wall_ns"])
-    for index, side in enumerate(_SIDES):
-        rounds.lead_in_wall_ns[index] = arrays[f"{side}_lead_in_wall_ns"].tolist()
-        rounds.wall_ns[index] = arrays[f"{side}_wall_ns"].tolist()
-        rounds.cpu_ns[index] = arrays.get(f"{side}_cpu_ns", zeros).tolist()
-        rounds.preemptions[index] = arrays[f"{side}_preemptions"].tolist()
-    rounds.order = np.where(arrays["baseline_first"], 0, 1).tolist()
-    rounds.attempt = arrays["attempt"].tolist()
-    return rounds
+    return int(stated)
 
 
 def memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
@@ -277,26 +180,55 @@ def _memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:
                     (2 * repeat + side) / (2 * MEMORY_REPEATS),
                 )
                 answers[side].append(memory_of(bench, candidate, runnable))
-        mapped = [mapped_memory(bench, candidate, runnable) for runnable in sides]
-    definitions = {answer["definition"] for side in answers for answer in side}
-    if len(definitions) > 1:
-        raise MeasurementError(
-            f"memory was measured in different ways: {', '.join(sorted(definitions))}"
-        )
-    samples = MemorySamples(
-        definitions.pop(),
-        tuple(int(answer["model_bytes"]) for answer in answers[0]),
-        tuple(int(answer["model_bytes"]) for answer in answers[1]),
-        tuple(int(answer["footprint_bytes"]) for answer in answers[0]),
-        tuple(int(answer["footprint_bytes"]) for answer in answers[1]),
-        *(side[0].get("kv_cache_bytes") for side in answers),
-        *mapped,
-    )
+        mapped = [_mapped_memory(bench, candidate, runnable) for runnable in sides]
+    samples = memory_samples(answers, (mapped[0], mapped[1]))
     bench.evidence.write_record(
         place(candidate, "memory"),
         {"samples": samples, "baseline": answers[0], "candidate": answers[1]},
     )
     return samples
+
+
+def memory_samples(
+    answers: Sequence[Sequence[Mapping[str, Any]]], mapped: tuple[int | None, int | None]
+) -> MemorySamples:
+    """Return what the workers' answers say of both sides.
+
+    Args:
+        answers: the answers of the baseline's repeats and of the candidate's, see
+            :func:`pytest_edgeai.worker.memory.memory_growth`.
+        mapped: model memory of each with mapped weights; ``None`` where it was not measured.
+
+    Raises:
+        MeasurementError: the figures were taken by different definitions.
+    """
+    taken = {(each["definition"], each["steady_definition"]) for side in answers for each in side}
+    if len(taken) > 1:
+        ways = sorted({str(way) for ways in taken for way in ways})
+        raise MeasurementError(
+            f"memory was measured in different ways, which are not compared: {', '.join(ways)}"
+        )
+    definition, steady_definition = taken.pop()
+    baseline, candidate = answers
+
+    def figures(side: Sequence[Mapping[str, Any]], name: str) -> tuple[int, ...]:
+        return tuple(int(each[name]) for each in side if each[name] is not None)
+
+    return MemorySamples(
+        definition,
+        figures(baseline, "model_bytes"),
+        figures(candidate, "model_bytes"),
+        figures(baseline, "footprint_bytes"),
+        figures(candidate, "footprint_bytes"),
+        baseline[0].get("kv_cache_bytes"),
+        candidate[0].get("kv_cache_bytes"),
+        *mapped,
+        figures(baseline, "steady_bytes"),
+        figures(candidate, "steady_bytes"),
+        steady_definition,
+        max(figures(baseline, "untouched_bytes")),
+        max(figures(candidate, "untouched_bytes")),
+    )
 
 
 def memory_from_json(record: Mapping[str, Any]) -> MemorySamples:
@@ -315,6 +247,27 @@ def memory_of(bench: Workbench, candidate: PlannedCandidate, runnable: Runnable)
     if model.language is not None:
         return measure_language_memory(runnable, model.language, time_limit_s=limit_s)
     return measure_memory(runnable, model.samples, time_limit_s=limit_s)
+
+
+def _mapped_memory(bench: Workbench, candidate: PlannedCandidate, runnable: Runnable) -> int | None:
+    """Return the memory of a model whose weights are mapped from their file, in bytes.
+
+    ``None`` where the runtime cannot map them, or the model has no file that it could map; the
+    figure decides nothing.
+    """
+    path = runnable.path
+    if not runnable.framework.maps_weights:
+        return None
+    if path.suffix.lower() == ".onnx" and not external_locations(path):
+        return None
+    hints = {**runnable.runtime.hints, MEMORY_MAPPING: "on"}
+    mapped = replace(runnable, runtime=replace(runnable.runtime, hints=hints))
+    try:
+        answer = memory_of(bench, candidate, mapped)
+    except EdgeAIError as error:
+        bench.progress.note(f"{title(candidate)}: memory with mapped weights not measured: {error}")
+        return None
+    return int(answer["model_bytes"])
 
 
 def precision(bench: Workbench, candidate: PlannedCandidate) -> PrecisionFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ MOST_SAMPLES_PER_CALL = 65536
 _NAME = re.compile(r"\w[\w.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 MOST_TOKENS = 1 << 20
+RESERVED_ARRAYS = ("labels", "classes")
 LANGUAGE_KEYS = ("context_length", "prompt_tokens")
 MODEL_KEYS = (
     "path",
@@ -40,6 +42,7 @@ MODEL_KEYS = (
     "classes",
     "batch",
     "deployment",
+    "slices",
     *LANGUAGE_KEYS,
 )
 
@@ -101,7 +104,28 @@ def read_model_table(
         context_length=table.count("context_length", most=MOST_TOKENS),
         prompt_tokens=table.count("prompt_tokens", most=MOST_TOKENS),
         deployment=_one_of(table, "deployment", "", DEPLOYMENTS),
+        slices=_read_slices(table, task),
     )
+
+
+def _read_slices(table: Table, task: str) -> tuple[str, ...] | None:
+    names = table.texts("slices")
+    where = f"{table.where} slices"
+    if names is not None and task in GENERATION_TASKS:
+        raise ModelError(
+            f'task "{task}" takes no slices',
+            where=where,
+            allowed=f"not with task {', '.join(GENERATION_TASKS)}",
+        )
+    for index, name in enumerate(names or ()):
+        if name in RESERVED_ARRAYS or (names and name in names[:index]):
+            what = "cannot divide the samples" if name in RESERVED_ARRAYS else "is named twice"
+            raise ModelError(
+                f'"{name}" {what}',
+                where=where,
+                allowed="different arrays of the data, beside the inputs, labels and classes",
+            )
+    return names
 
 
 def _read_classes(table: Table) -> tuple[str, ...] | None:
@@ -206,18 +230,21 @@ def read_gates(table: Table, catalogue: Catalogue) -> dict[str, JSON]:
         if key in catalogue.gates:
             parse_limit(catalogue.gates[key], raw, where)
         elif key in extra:
-            _positive(raw, where)
+            _between(raw, extra[key].setting_ranges.get(key, (0.0, math.inf)), where)
         else:
             raise unknown_word("key", key, sorted({**catalogue.gates, **extra}), where=table.where)
         values[key] = raw
     return values
 
 
-def _positive(raw: Any, where: str) -> None:
-    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not (0 < raw <= LARGEST):
-        raise UserError(
-            f"{raw!r} is not a number above 0", where=where, allowed="a finite number above 0"
-        )
+def _between(raw: Any, bounds: tuple[float, float], where: str) -> None:
+    """Refuse what is no number strictly between ``bounds``."""
+    low, high = bounds
+    words = f"a number above {low:g}" + (f" and below {high:g}" if high < math.inf else "")
+    number = not isinstance(raw, bool) and isinstance(raw, (int, float))
+    if not number or not (low < raw <= LARGEST and raw < high):
+        allowed = words if high < math.inf else f"a finite number above {low:g}"
+        raise UserError(f"{raw!r} is not {words}", where=where, allowed=allowed)
 
 
 def _read_recipes(table: Table, catalogue: Catalogue) -> tuple[Recipe, ...] | None:

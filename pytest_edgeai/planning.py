@@ -80,6 +80,9 @@ def _remarks(session: Session, target: str) -> list[str]:
 
 
 def _planned(session: Session, model: ModelSpec) -> PlannedModel:
+    # Planning judges, which imports SciPy; the header of every session needs none of it.
+    from pytest_edgeai.effort import effort_before_run
+
     facts = session.facts[model.name]
     candidates = [each for each in session.candidates if each.model.name == model.name]
     order = [
@@ -101,6 +104,7 @@ def _planned(session: Session, model: ModelSpec) -> PlannedModel:
             for name in asked
             if name in frameworks
         },
+        effort=effort_before_run(session, model, facts),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from pytest_edgeai.assess.model import read_model
 from pytest_edgeai.errors import ModelError, did_you_mean
@@ -16,13 +16,21 @@ from pytest_edgeai.measure.dataset import (
     load_dataset,
     stage_arrays,
 )
+from pytest_edgeai.measure.detection import check_objects
+from pytest_edgeai.measure.embedding import check_groups
 from pytest_edgeai.measure.language import LanguagePlan
 from pytest_edgeai.measure.metrics import is_text
 from pytest_edgeai.measure.overlap import check_overlap
 from pytest_edgeai.measure.quality import Metric, check_label_fit
 from pytest_edgeai.records import ModelFacts, TensorSpec
+from pytest_edgeai.samples import QualityKind
 from pytest_edgeai.specification import Catalogue, ModelSpec
 from pytest_edgeai.tasks import CLASSIFICATION_TASKS
+
+KINDS: tuple[QualityKind, ...] = ("proportion", "loss", "corpus", "embedding")
+"""What a metric of a model's outputs can be."""
+CLASS_METRICS = ("accuracy", "f1")
+"""Metrics that read one class per sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +58,7 @@ class PreparedModel:
     calibration_samples: Samples | None
     metric: Metric | None
     metric_name: str
-    metric_kind: Literal["proportion", "loss", "perplexity"]
+    metric_kind: QualityKind
     language: LanguagePlan | None = None
 
 
@@ -77,7 +85,15 @@ def prepare_model(
             allowed=", ".join(names),
             advice=did_you_mean(spec.output, names),
         )
-    evaluation = load_dataset(spec.data, facts.inputs, directory=directory, needs_labels=True)
+    metric, kind = _metric(spec, catalogue, directory)
+    evaluation = load_dataset(
+        spec.data,
+        facts.inputs,
+        directory=directory,
+        needs_labels=kind != "embedding",
+        slices=spec.slices,
+        needs_slices=True,
+    )
     plan = batching(evaluation, facts.inputs, open_batch=spec.batch)
     if not plan.fixed and plan.samples_per_call > evaluation.samples:
         raise ModelError(
@@ -85,17 +101,15 @@ def prepare_model(
             where=f"{spec.where} batch",
             allowed=f"1 to {evaluation.samples}",
         )
-    metric, kind = _metric(spec, catalogue, directory)
-    if (
-        spec.metric == "accuracy"
-        and spec.task in CLASSIFICATION_TASKS
-        and evaluation.labels is not None
-    ):
-        _check_labels(spec, facts, evaluation)
+    _check_evaluation(spec, facts, evaluation, kind)
     calibration = calibration_samples = None
     if spec.calibration is not None:
         calibration = load_dataset(
-            spec.calibration, facts.inputs, directory=directory, needs_labels=False
+            spec.calibration,
+            facts.inputs,
+            directory=directory,
+            needs_labels=False,
+            slices=spec.slices,
         )
         calibration_plan = batching(calibration, facts.inputs, open_batch=spec.batch)
         check_overlap(evaluation, calibration)
@@ -119,6 +133,30 @@ def prepare_model(
         metric_name=spec.metric,
         metric_kind=kind,
     )
+
+
+def _check_evaluation(
+    spec: ModelSpec, facts: ModelFacts, evaluation: Dataset, kind: QualityKind
+) -> None:
+    """Check the labels as far as the metric is known to read them.
+
+    Raises:
+        ModelError: they do not fit.
+    """
+    labels = evaluation.labels
+    if labels is None:
+        return
+    if spec.metric in CLASS_METRICS and spec.task in CLASSIFICATION_TASKS:
+        _check_labels(spec, facts, evaluation)
+    try:
+        if spec.metric == "mean_average_precision":
+            check_objects(labels)
+        if kind == "embedding":
+            check_groups(labels)
+    except ModelError as error:
+        raise ModelError(
+            error.what, where=spec.data.where, allowed=error.allowed, advice=error.advice
+        ) from None
 
 
 def _check_labels(spec: ModelSpec, facts: ModelFacts, evaluation: Dataset) -> None:
@@ -152,22 +190,20 @@ def _check_labels(spec: ModelSpec, facts: ModelFacts, evaluation: Dataset) -> No
         ) from None
 
 
-def _metric(
-    spec: ModelSpec, catalogue: Catalogue, directory: Path
-) -> tuple[Metric, Literal["proportion", "loss"]]:
+def _metric(spec: ModelSpec, catalogue: Catalogue, directory: Path) -> tuple[Metric, QualityKind]:
     descriptor = catalogue.metrics.get(spec.metric)
     reference = descriptor.implementation if descriptor else spec.metric
     metric: Any = import_reference(reference, directory, f"{spec.where} metric")
     if not callable(metric):
         raise ModelError(f'"{reference}" is not callable', where=f"{spec.where} metric")
     kind = descriptor.kind if descriptor else getattr(metric, "kind", "proportion")
-    if kind not in ("proportion", "loss"):
+    if kind not in KINDS:
         raise ModelError(
             f'metric "{spec.metric}" is of kind {kind!r}',
             where=f"{spec.where} metric",
-            allowed='"proportion" or "loss"',
+            allowed=", ".join(f'"{known}"' for known in KINDS),
         )
-    return cast("Metric", metric), cast("Literal['proportion', 'loss']", kind)
+    return cast("Metric", metric), cast("QualityKind", kind)
 
 
 def _score_outputs(facts: ModelFacts, output: str | None) -> list[TensorSpec]:

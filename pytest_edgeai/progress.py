@@ -90,9 +90,13 @@ class Progress:
     def say(self, text: str) -> None:
         """Show a sentence at once, and keep it for the report."""
         if text not in self._notes:
-            self._display.clear()
-            self._display.line(text)
+            self.show(text)
         self.note(text)
+
+    def show(self, text: str) -> None:
+        """Show a sentence at once, and keep it nowhere."""
+        self._display.clear()
+        self._display.line(text)
 
     def clear(self) -> None:
         """Remove what does not stay on the display, so that others can write there."""

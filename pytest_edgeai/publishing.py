@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 
 from pytest_edgeai import __version__
+from pytest_edgeai.certifying import bundle_makers, read_signer, signing_remarks, unsigned_note
 from pytest_edgeai.configuration import describe_origins
 from pytest_edgeai.errors import EdgeAIError, UserError
 from pytest_edgeai.evidence import EvidenceStore
 from pytest_edgeai.files import write_atomically, write_markdown
-from pytest_edgeai.history.records import CandidateKey, candidate_key
+from pytest_edgeai.history.comparable import stored_refusal
+from pytest_edgeai.history.records import CandidateKey, Environment, candidate_key
+from pytest_edgeai.invocation import is_worker
 from pytest_edgeai.ledger import Ledger, build_report
 from pytest_edgeai.planning import host_warnings, left_out, plan_content, proxied_frameworks
 from pytest_edgeai.promote.bundle import promote
-from pytest_edgeai.remembering import history_lines, remember
-from pytest_edgeai.report.benchmark import add_latency
+from pytest_edgeai.records import JSON, to_json
+from pytest_edgeai.remembering import environments_of, history_lines, remember
+from pytest_edgeai.report.benchmark import add_latency, drop_unlike
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
 from pytest_edgeai.report.json import render_json
 from pytest_edgeai.report.junit import render_junit
@@ -54,12 +58,18 @@ class Publisher:
 
         Attributes:
             errors: what was asked for and could not be written, one line each.
+
+        Raises:
+            UserError: what is promoted is to be signed, and the key cannot sign.
         """
         self._config = config
         self._session = session
         self._report: Report | None = None
         self._bundles: dict[CandidateKey, Path] = {}
+        # Read here, so that a key that cannot sign ends the run before it begins.
+        self._signer = None if is_worker(config) else read_signer(session.settings, os.environ)
         self.errors: list[str] = []
+        self._refused: list[str] = []
 
     def header(self) -> list[str]:
         """Return the lines of pytest's header."""
@@ -76,6 +86,7 @@ class Publisher:
         lines += [f"edgeai: {text}" for text in proxied_frameworks(session)]
         lines += [f"edgeai: {text}" for text in left_out(session)]
         lines += [f"edgeai: {warning}" for warning in host_warnings(session.host)]
+        lines += [f"edgeai: {text}" for text in signing_remarks(session.settings, self._signer)]
         origins = describe_origins(session.settings)
         chosen = [
             f"{name} = {value} ({origin})"
@@ -140,7 +151,12 @@ class Publisher:
             self._session,
             ledger,
             command=self._config.invocation_params.args,
-            notes=(*host_warnings(self._session.host), *left_out(self._session), *notes),
+            notes=(
+                *host_warnings(self._session.host),
+                *left_out(self._session),
+                *signing_remarks(self._session.settings, self._signer),
+                *notes,
+            ),
             problems={name: str(error) for name, error in problems.items()},
         )
         if self._session.settings.promote is not None:
@@ -171,6 +187,7 @@ class Publisher:
 
     def _promote(self, report: Report, directory: Path) -> Report:
         models: list[ModelReport] = []
+        report = unsigned_note(report, self._signer)
         for model in report.models:
             candidates: list[CandidateReport] = []
             for candidate in model.candidates:
@@ -180,7 +197,10 @@ class Publisher:
                 promoted = replace(candidate, promoted=True)
                 texts = self._texts(report, model, promoted)
                 try:
-                    bundle = promote(promoted, model, texts, directory)
+                    certify, describe = bundle_makers(
+                        self._session, report, model, promoted, self._signer
+                    )
+                    bundle = promote(promoted, model, texts, directory, certify, describe)
                 except EdgeAIError as error:
                     self.errors.append(f"{model.name} {candidate.id} was not promoted: {error}")
                     candidates.append(candidate)
@@ -212,21 +232,45 @@ class Publisher:
         if not any(self._config.getoption(name, None) for name in BENCHMARK_OPTIONS):
             return
         evidence = EvidenceStore(report.evidence_directory)
+        environments = environments_of(self._session, report)
+        refused: list[str] = []
         for model in report.models:
             for candidate in model.candidates:
                 arrays = evidence.read_arrays(f"{model.name}/{candidate.recipe.id}/timings")
-                if arrays is None:
+                here = environments.get(candidate_key(model, candidate))
+                if arrays is None or here is None:
                     continue
                 for side in ("baseline", "candidate"):
                     name = f"{model.name}/{candidate.id}/{side}"
+                    fullname = f"{self._session.manifest.path.name}::{name.replace('/', '::')}"
+                    refused += drop_unlike(self._config, fullname, self._refusal(here))
                     add_latency(
                         self._config,
                         name=name,
-                        group=model.name,
-                        fullname=f"{self._session.manifest.path.name}::{name.replace('/', '::')}",
+                        # Its tables hold what may be compared, and nothing else.
+                        group=f"{model.name} {here.label}",
+                        fullname=fullname,
                         samples_ns=arrays[f"{side}_wall_ns"].astype(np.int64),
-                        extra_info={"target": candidate.target, "side": side},
+                        extra_info={
+                            "target": candidate.target,
+                            "side": side,
+                            "environment": to_json(here),
+                        },
                     )
+        self._say_refused(tuple(dict.fromkeys(refused)))
+
+    def _refusal(self, here: Environment) -> Callable[[JSON], str]:
+        across = self._session.settings.across
+        return lambda extra_info: stored_refusal(here, extra_info.get("environment"), across)
+
+    def _say_refused(self, refused: tuple[str, ...]) -> None:
+        """Name what pytest-benchmark would have compared; where that decides, it is an error."""
+        advice = "measure both here, or compare across the difference with --edge-across"
+        lines = [f"pytest-benchmark does not compare with {each}; {advice}" for each in refused]
+        if self._config.getoption("benchmark_compare_fail", None):
+            self.errors += lines
+        else:
+            self._refused += lines
 
     def _has_something_to_say(self, report: Report) -> bool:
         """Return whether a gate ran or could not run; tests of the user's own have no table."""
@@ -247,6 +291,8 @@ class Publisher:
         )
         for line in lines:
             reporter.write_line(line.text, **MARKUP[line.style])
+        for text in self._refused:
+            reporter.write_line(text, yellow=True)
         for error in self.errors:
             reporter.write_line(f"ERROR: {error}", red=True, bold=True)
 

@@ -25,6 +25,7 @@ from pytest_edgeai.facts import (
     TensorSpec,
 )
 from pytest_edgeai.samples import (
+    PART_TURNS,
     BoolArray,
     Int64Array,
     LatencySummary,
@@ -32,11 +33,14 @@ from pytest_edgeai.samples import (
     OutputSanity,
     PairedQuality,
     PairedTimings,
+    StabilitySamples,
     TokenComparison,
+    TurnSamples,
 )
 
 __all__ = [
     "JSON",
+    "PART_TURNS",
     "PROMOTABLE_OUTCOMES",
     "Accelerator",
     "Architecture",
@@ -57,10 +61,12 @@ __all__ = [
     "Recipe",
     "Relation",
     "RuntimeOptions",
+    "StabilitySamples",
     "Stage",
     "TensorSpec",
     "Threshold",
     "TokenComparison",
+    "TurnSamples",
     "Verdict",
     "artifact_root",
     "to_json",
@@ -178,6 +184,7 @@ class Stage:
         metric: name of the metric.
         score: the metric over the evaluation data; ``None`` where it was not evaluated.
         memory_bytes: model memory, median of the repeats; ``None`` where it was not measured.
+        steady_bytes: what is left of it after the runs; likewise, and where there is no counter.
     """
 
     name: Literal["baseline", "converted", "quantized", "accelerated"]
@@ -188,6 +195,7 @@ class Stage:
     metric: str
     score: float | None
     memory_bytes: int | None
+    steady_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -40,18 +40,11 @@ def remember(session: Session, report: Report, bundles: Mapping[CandidateKey, Pa
         report: its report, promotions included.
         bundles: where promoted candidates lie.
     """
-    planned = {(c.model.name, c.target.name, c.node): c for c in session.candidates}
     try:
-        environments = {
-            key: environment_of(session, planned[key])
-            for model in report.models
-            for candidate in model.candidates
-            if candidate.verdicts and (key := candidate_key(model, candidate)) in planned
-        }
         rows = rows_of(
             report,
             session.run_id,
-            environments,
+            environments_of(session, report),
             report_path=session.settings.json,
             bundles=bundles,
         )
@@ -59,6 +52,21 @@ def remember(session: Session, report: Report, bundles: Mapping[CandidateKey, Pa
     except EdgeAIError as error:
         return f"this session is not in the history: {error}"
     return ""
+
+
+def environments_of(session: Session, report: Report) -> dict[CandidateKey, Environment]:
+    """Return where each candidate that has a verdict was measured.
+
+    Raises:
+        UserError: an interpreter that the manifest names cannot be used.
+    """
+    planned = {(c.model.name, c.target.name, c.node): c for c in session.candidates}
+    return {
+        key: environment_of(session, planned[key])
+        for model in report.models
+        for candidate in model.candidates
+        if candidate.verdicts and (key := candidate_key(model, candidate)) in planned
+    }
 
 
 def environment_of(session: Session, candidate: PlannedCandidate) -> Environment:
@@ -112,7 +120,11 @@ def history_lines(
     if rows:
         rows = _chosen(rows, settings)
     return render_history(
-        rows, max(NARROWEST, width), place=_readable(store.path), ascii_only=ascii_only
+        rows,
+        max(NARROWEST, width),
+        place=_readable(store.path),
+        ascii_only=ascii_only,
+        across=settings.across,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Int64Array: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
+QualityKind: TypeAlias = Literal["proportion", "loss", "perplexity", "corpus", "embedding"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,12 @@ class PairedTimings:
         candidate_preemptions: int64, the same for the candidate.
         baseline_first: bool, whether the baseline ran first in the round.
         attempt: int64, index of the attempt that the round belongs to.
+        wait_before_round: int64, shape ``(waits,)``: for each wait for other processes, the number
+            of rounds that had been measured.
+        wait_ns: int64, shape ``(waits,)``, how long it lasted.
+        warm_up_calls: int64, shape ``(2,)``, baseline first: calls that were made to warm up and
+            count for nothing; empty where that is not known.
+        warm_up_settled: bool, likewise: whether the calls had settled before the first round.
     """
 
     baseline_wall_ns: Int64Array
@@ -36,11 +43,74 @@ class PairedTimings:
     candidate_preemptions: Int64Array
     baseline_first: BoolArray
     attempt: Int64Array
+    wait_before_round: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    wait_ns: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    warm_up_calls: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    warm_up_settled: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     @property
     def rounds(self) -> int:
         """Number of completed rounds."""
         return len(self.baseline_wall_ns)
+
+    def between(self, first: int, end: int) -> PairedTimings:
+        """Return the rounds ``first`` to ``end``, the latter excluded, and what each took."""
+        chosen = slice(first, end)
+        baseline_cpu_ns, candidate_cpu_ns = self.baseline_cpu_ns, self.candidate_cpu_ns
+        return PairedTimings(
+            self.baseline_wall_ns[chosen],
+            self.candidate_wall_ns[chosen],
+            None if baseline_cpu_ns is None else baseline_cpu_ns[chosen],
+            None if candidate_cpu_ns is None else candidate_cpu_ns[chosen],
+            self.baseline_preemptions[chosen],
+            self.candidate_preemptions[chosen],
+            self.baseline_first[chosen],
+            self.attempt[chosen],
+        )
+
+
+PART_TURNS = 24
+"""Turns of the first part of a measurement of stability; each further part doubles the number."""
+
+
+@dataclass(frozen=True, eq=False)
+class TurnSamples:
+    """Turns of many calls each that one model took, and what its process held between them.
+
+    Attributes:
+        wall_ns: int64 of shape ``(turns, calls)``, ``perf_counter_ns`` around each judged call.
+        cpu_ns: likewise, ``process_time_ns``; ``None`` where CPU time says nothing.
+        preemptions: likewise, involuntary context switches during the call.
+        calls_before: int64 of shape ``(turns + 1,)``, the calls behind each reading of the memory,
+            those that led into a turn included.
+        memory_bytes: int64 of shape ``(turns + 1,)``: before the first turn, and after each.
+    """
+
+    wall_ns: Int64Array
+    cpu_ns: Int64Array | None
+    preemptions: Int64Array
+    calls_before: Int64Array
+    memory_bytes: Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class StabilitySamples:
+    """Baseline and candidate over many turns, one after the other in random order.
+
+    Attributes:
+        baseline: the baseline's turns.
+        candidate: the candidate's, as many; a turn may have another number of calls.
+        memory_definition: what the readings of the memory are; the same on both sides.
+    """
+
+    baseline: TurnSamples
+    candidate: TurnSamples
+    memory_definition: str
+
+    @property
+    def turns(self) -> int:
+        """Number of turns of each model."""
+        return len(self.candidate.wall_ns)
 
 
 @dataclass(frozen=True)
@@ -60,6 +130,13 @@ class MemorySamples:
         baseline_mapped_bytes: model memory where the weights are mapped from their file instead of
             read; ``None`` where that was not measured.
         candidate_mapped_bytes: likewise.
+        baseline_steady_bytes: model memory after the runs, which the peak may be far above; empty
+            where the platform has no counter of it.
+        candidate_steady_bytes: likewise.
+        steady_definition: how that was taken; ``None`` likewise.
+        baseline_untouched_bytes: part of the model memory that is not resident: weights that the
+            runtime maps although it should read them count in full.
+        candidate_untouched_bytes: likewise.
     """
 
     definition: str
@@ -71,6 +148,11 @@ class MemorySamples:
     candidate_kv_cache_bytes: int | None = None
     baseline_mapped_bytes: int | None = None
     candidate_mapped_bytes: int | None = None
+    baseline_steady_bytes: tuple[int, ...] = ()
+    candidate_steady_bytes: tuple[int, ...] = ()
+    steady_definition: str | None = None
+    baseline_untouched_bytes: int = 0
+    candidate_untouched_bytes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,19 +181,33 @@ class PairedQuality:
 
     Attributes:
         metric: name of the metric.
-        kind: ``proportion`` (scores are 0 or 1), ``loss`` (non-negative, lower is better) or
+        kind: ``proportion`` (scores are 0 or 1), ``loss`` (non-negative, lower is better),
             ``perplexity`` (each sample is a block of text, its score the mean negative
-            log-likelihood of a token in nats).
+            log-likelihood of a token in nats), ``corpus`` (one figure of the whole set, higher is
+            better; scores are NaN, `resamples` counts) or ``embedding`` (scores are the share of
+            the baseline's nearest neighbors that each model has; `cosines` count).
         baseline_scores: float64, shape ``(samples,)``.
         candidate_scores: float64, shape ``(samples,)``.
         classes: the class of each sample, shape ``(samples,)``, any dtype; ``None``: no classes.
+        slices: name of a division of the evaluation data to the part that each sample belongs to,
+            integers or strings, shape ``(samples,)``.
+        resamples: of a ``corpus``: ``baseline`` and ``candidate`` to the figure of the whole set
+            and then of each paired bootstrap resample, float64, shape ``(1 + resamples,)``.
+        cosines: of an ``embedding``: output name to the cosine between both models' answers, shape
+            ``(samples,)``; 0 where the candidate's has no direction.
+        parts: what stands for the samples where a class or a slice is judged: the objects of a
+            detector, the queries of an embedding; ``None``: the samples themselves.
     """
 
     metric: str
-    kind: Literal["proportion", "loss", "perplexity"]
+    kind: QualityKind
     baseline_scores: NDArray[np.float64]
     candidate_scores: NDArray[np.float64]
     classes: NDArray[Any] | None
+    slices: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    resamples: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    cosines: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    parts: PairedQuality | None = None
 
 
 @dataclass(frozen=True)

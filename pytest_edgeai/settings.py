@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 ENVIRONMENT_PREFIX = "PYTEST_EDGEAI_"
+SIGNING_KEY_VARIABLE = ENVIRONMENT_PREFIX + "SIGNING_KEY_PEM"
+"""Holds the signing key itself, for CI systems that keep secrets in variables. It is no setting, so
+that it is never printed with them."""
 
 
 class Option:
@@ -25,7 +28,7 @@ class Option:
         default: value where nobody sets it.
         metavar: placeholder in ``--help``.
         help: one line for ``--help``.
-        choices: allowed words of a ``choice``.
+        choices: allowed words of a ``choice``, and of ``names`` where there are some.
         in_manifest: whether ``[settings]`` may set it.
     """
 
@@ -111,6 +114,20 @@ OPTIONS: Final = (
     Option("markdown", "path", None, "PATH", "write the report for a pull request"),
     Option("promote", "path", None, "DIR", "copy each candidate that passed every gate to DIR"),
     Option(
+        "signing_key",
+        "path",
+        None,
+        "PATH",
+        "sign what is promoted with this Ed25519 private key (PEM)",
+    ),
+    Option(
+        "certificate_days",
+        "count",
+        365,
+        "DAYS",
+        "how long the certificate of a promotion is valid (default: 365)",
+    ),
+    Option(
         "allow_proxy", "flag", False, "", "judge speed on a host that is not of the target's kind"
     ),
     Option("plan", "flag", False, "", "print the assessment and the plan, and run nothing"),
@@ -142,6 +159,14 @@ OPTIONS: Final = (
     Option("threshold", "thresholds", (), "GATE=VALUE", "set the threshold of a gate (repeatable)"),
     Option(
         "threads", "count", 1, "N", "threads of both models while they are compared (default: 1)"
+    ),
+    Option(
+        "across",
+        "names",
+        (),
+        "host|versions|threads",
+        "compare although these differ: a run that is made to compare exactly that",
+        ("host", "versions", "threads"),
     ),
     Option(
         "clock",

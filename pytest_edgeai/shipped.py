@@ -13,19 +13,27 @@ from pytest_edgeai.descriptors import (
 )
 from pytest_edgeai.errors import UserError
 from pytest_edgeai.judge.artifact import MINIMUM_QUANTIZED_RATIO
+from pytest_edgeai.judge.limits import (
+    LATENCY_DRIFT_RATIO,
+    LATENCY_TAIL_RATIO,
+    MEMORY_GROWTH_BYTES,
+)
 from pytest_edgeai.measure.metrics import METRICS
 from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
 from pytest_edgeai.plan.targets import TARGETS
 from pytest_edgeai.specification import Catalogue
-from pytest_edgeai.tasks import GENERATION_TASKS
+from pytest_edgeai.tasks import GENERATION_TASKS, TASKS
 
 _TESTS = "pytest_edgeai.gates"
 _DECIDING = "pytest_edgeai.deciding"
 _AGAINST = "pytest_edgeai.against_deciding"
 _LANGUAGE = "pytest_edgeai.language_deciding"
+_STABILITY = "pytest_edgeai.stability_deciding"
 NO_WORSE_RATIO = 0.9
 """Baseline time / candidate time: reading is bound by computing, which quantizing weights hardly
 speeds up on a CPU, so the default asks that it gets no worse by more than a tenth."""
+HIGHEST_SLICE_RATIO = 0.99
+"""From 1 on a class or slice would have to gain, which few samples cannot show."""
 
 GATES: Mapping[str, GateDescriptor] = {
     gate.name: gate
@@ -40,6 +48,23 @@ GATES: Mapping[str, GateDescriptor] = {
             "keeps more than 95% of the baseline's metric",
             lowest=0.0,
             highest=1.0,
+            settings={
+                "cosine_p5": "what the 5th percentile of an embedding's cosine must exceed",
+                "recall_neighbors": "k of an embedding's recall@k, 10 by default",
+            },
+            setting_ranges={"cosine_p5": (0.0, 1.0)},
+        ),
+        GateDescriptor(
+            "slice_retained",
+            f"{_TESTS}.test_slice_retained:test_slice_retained",
+            f"{_DECIDING}:decide_slice_retained",
+            "more_than",
+            0.50,
+            "ratio",
+            "keeps more than half of the baseline's recall on every class and slice",
+            positive=True,
+            highest=HIGHEST_SLICE_RATIO,
+            tasks=tuple(task for task in TASKS if task not in GENERATION_TASKS),
         ),
         GateDescriptor(
             "speedup",
@@ -146,7 +171,42 @@ GATES: Mapping[str, GateDescriptor] = {
                 "latency_p50_limit_ms": "absolute limit of the median",
                 "latency_p95_limit_ms": "absolute limit of the 95th percentile",
                 "latency_p99_limit_ms": "absolute limit of the 99th percentile",
+                "latency_consistency_percentile": "the percentile that is compared, 95 by default",
             },
+            setting_ranges={"latency_consistency_percentile": (50.0, 100.0)},
+        ),
+        GateDescriptor(
+            "latency_tail",
+            f"{_TESTS}.test_latency_tail:test_latency_tail",
+            f"{_STABILITY}:decide_latency_tail",
+            "at_most",
+            LATENCY_TAIL_RATIO,
+            "share",
+            "takes more than twice its median no more often than the baseline, to 1 call in 200",
+            measures_speed=True,
+            positive=True,
+            highest=1.0,
+        ),
+        GateDescriptor(
+            "latency_drift",
+            f"{_TESTS}.test_latency_drift:test_latency_drift",
+            f"{_STABILITY}:decide_latency_drift",
+            "at_most",
+            LATENCY_DRIFT_RATIO,
+            "ratio",
+            "gets no slower the longer it runs, by the baseline beside it",
+            measures_speed=True,
+            positive=True,
+        ),
+        GateDescriptor(
+            "memory_growth",
+            f"{_TESTS}.test_memory_growth:test_memory_growth",
+            f"{_STABILITY}:decide_memory_growth",
+            "at_most",
+            float(MEMORY_GROWTH_BYTES),
+            "bytes",
+            "holds at most 1 MiB more with every 1,000 calls",
+            positive=True,
         ),
         GateDescriptor(
             "output_sanity",

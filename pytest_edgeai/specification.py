@@ -66,6 +66,7 @@ class ModelSpec:
         batch: samples per call where the model leaves it open.
         where: the table's place, for errors.
         deployment: what the model ships in on a phone (``ios``, ``android``); empty: not stated.
+        slices: arrays of the evaluation data that divide it; ``None``: ``slices``, if there is one.
     """
 
     name: str
@@ -85,6 +86,7 @@ class ModelSpec:
     context_length: int | None = None
     prompt_tokens: int | None = None
     deployment: str = ""
+    slices: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
                 load(artifact.path, accelerated),
             ]
             rounds = _stage_rounds(bench, candidate, loaded)
-            memory_bytes = int(memory_of(bench, candidate, middle.runnable)["model_bytes"])
+            memory = memory_of(bench, candidate, middle.runnable)
         finally:
             close_all(own)
     sizes = (
@@ -83,7 +83,8 @@ def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
             size_bytes=size,
             metric=model.metric_name,
             score=None,
-            memory_bytes=memory_bytes if name == "converted" else None,
+            memory_bytes=int(memory["model_bytes"]) if name == "converted" else None,
+            steady_bytes=memory["steady_bytes"] if name == "converted" else None,
         )
         for index, (name, side, size) in enumerate(zip(names, loaded, sizes, strict=True))
     )

@@ -17,10 +17,12 @@ from pytest_edgeai.leftovers import Scratch
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
 from pytest_edgeai.measure.exclusive import exclusive
 from pytest_edgeai.measure.language import LoadedLanguageRunnable, tokenize
+from pytest_edgeai.one_runtime import require_one_runtime
 from pytest_edgeai.optimize.cache import ArtifactCache, artifact_key
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.preparation import PreparedModel, prepare_model
 from pytest_edgeai.progress import Progress
+from pytest_edgeai.provenance import DATA_RECORD, data_record
 from pytest_edgeai.records import Artifact, ModelFacts, Recipe, RuntimeOptions, Verdict
 from pytest_edgeai.session import Session
 from pytest_edgeai.specification import ModelSpec
@@ -122,6 +124,7 @@ class Workbench:
         else:
             prepared = prepare_model(spec, self.session.catalogue, directory, self.scratch)
         self.evidence.write_record(f"{spec.name}/model", prepared.facts)
+        self.evidence.write_record(f"{spec.name}/{DATA_RECORD}", data_record(prepared))
         return prepared
 
     def _tokenize(self, spec: ModelSpec, text: Path) -> list[int]:
@@ -241,7 +244,11 @@ class Workbench:
 
         In its native runtime that is the model's own file; otherwise it is the model converted at
         full precision.
+
+        Raises:
+            MeasurementError: the runtime that both sides share has another version there.
         """
+        require_one_runtime(self.session, candidate)
         name = candidate.baseline_framework
         framework = self.session.catalogue.frameworks[name]
         return Runnable(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_edgeai.history.records import Environment, Row, differences, host_identity
@@ -100,13 +100,16 @@ def promoted_in_report(report: JSON, model: str, target: str) -> list[Promoted]:
             and candidate["promoted"]
             and candidate["artifact"] is not None
         ]
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"a part of the report is missing or of another kind: {error}") from None
 
 
 def _from_report(report: JSON, model: JSON, candidate: JSON, host: JSON) -> Promoted:
     artifact = candidate["artifact"]
     measured = model["baseline"]["measurements"] or {}
+    runtime = measured.get("runtime") or {}
+    # A report lists what somebody set; this package's default is 1.
+    stated = (report.get("settings") or {}).get("threads") or {"value": 1}
     observed = [gate["observed"] for gate in candidate["gates"] if gate["name"] == SPEED_GATE]
     texts = {
         "created": report["created"],
@@ -131,8 +134,7 @@ def _from_report(report: JSON, model: JSON, candidate: JSON, host: JSON) -> Prom
         environment=Environment(
             host_identity(host),
             {"pytest-edgeai": report["tool"]["version"], **artifact["versions"]},
-            # Without a measured baseline the report does not tell, and this package's default is 1.
-            (measured.get("runtime") or {}).get("threads", 1),
+            int(runtime.get("threads", stated["value"])),
         ),
     )
 
@@ -152,16 +154,19 @@ def latest(promoted: Sequence[Promoted], recipe_id: str) -> Promoted | None:
 
 
 def fastest(
-    promoted: Sequence[Promoted], here: Callable[[Promoted], Environment]
+    promoted: Sequence[Promoted],
+    here: Callable[[Promoted], Environment],
+    across: Collection[str] = (),
 ) -> tuple[Promoted | None, tuple[str, ...]]:
     """Return the one with the best speed-up of those whose figures can be ranked here.
 
-    Speed-ups rank only where they were measured on this host with these tools and threads; of
-    equal ones the later counts.
+    Speed-ups rank only where they were measured on this host with these tools and threads, and
+    against a baseline in the same framework; of equal ones the later counts.
 
     Args:
-        promoted: in order of time.
+        promoted: of the history, in order of time.
         here: returns where one of them would be measured in this session.
+        across: what may differ: ``host``, ``versions`` or ``threads``.
 
     Returns:
         The fastest, and what keeps the latest of the others from being ranked where there is none.
@@ -169,7 +174,7 @@ def fastest(
     refused: tuple[str, ...] = ()
     best: Promoted | None = None
     for each in promoted:
-        refusal = unlike(here(each), each.environment)
+        refusal = differences(here(each), each.environment, across)
         if refusal or each.speedup is None:
             refused = refusal or ("no speed-up was observed",)
         elif best is None or each.speedup >= (best.speedup or 0.0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,8 @@ from pytest_edgeai.records import JSON, Outcome, Relation, Verdict, to_json
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
 
 ABSENT = "absent"
+HOST, VERSIONS, THREADS = "host", "versions", "threads"
+"""What two environments can differ in, as ``--edge-across`` names it."""
 _HOST_WORDS = {
     "system": "system",
     "architecture": "architecture",
@@ -26,6 +28,7 @@ _HOST_WORDS = {
     "power_source": "power source",
     "accelerators": "accelerators",
 }
+_NAMES = ("cpu_model", "cpu_vendor", "architecture")
 _DIGITS = 16
 
 
@@ -54,9 +57,24 @@ class Environment:
         return _fingerprint(self.versions)
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """Equal exactly where two environments are comparable."""
-        return self.host_fingerprint, self.tools_fingerprint, self.threads
+    def label(self) -> str:
+        """A few words that tell environments apart: ``on AMD EPYC, 1 thread [3f2a1b0c]``."""
+        name = next((self.host[key] for key in _NAMES if self.host.get(key)), "an unknown host")
+        noun = "thread" if self.threads == 1 else "threads"
+        digits = _fingerprint({"all": list(self.key())})[: _DIGITS // 2]
+        return f"on {name}, {self.threads} {noun} [{digits}]"
+
+    def key(self, across: Collection[str] = ()) -> tuple[str, str, int]:
+        """Return what is equal exactly where two environments are comparable.
+
+        Args:
+            across: what may differ: ``host``, ``versions`` or ``threads``.
+        """
+        return (
+            "" if HOST in across else self.host_fingerprint,
+            "" if VERSIONS in across else self.tools_fingerprint,
+            0 if THREADS in across else self.threads,
+        )
 
 
 @dataclass(frozen=True)
@@ -139,21 +157,30 @@ def host_identity(facts: Mapping[str, JSON]) -> dict[str, JSON]:
     }
 
 
-def differences(here: Environment, there: Environment) -> tuple[str, ...]:
+def differences(
+    here: Environment, there: Environment, across: Collection[str] = ()
+) -> tuple[str, ...]:
     """Return what keeps ``there`` from being compared with ``here``, one phrase each.
 
     Empty exactly where both are comparable: ``onnxruntime 1.30.0 instead of 1.31.1``.
+
+    Args:
+        here: where something would be measured.
+        there: where it was measured.
+        across: what may differ: ``host``, ``versions`` or ``threads``.
     """
-    found = [
-        f"{_HOST_WORDS.get(name, name)} {_text(theirs)} instead of {_text(ours)}"
-        for name in dict.fromkeys((*_HOST_WORDS, *here.host, *there.host))
-        if (theirs := there.host.get(name)) != (ours := here.host.get(name))
-    ]
-    for name in sorted({*here.versions, *there.versions}):
+    found: list[str] = []
+    if HOST not in across:
+        found += [
+            f"{_HOST_WORDS.get(name, name)} {_text(theirs)} instead of {_text(ours)}"
+            for name in dict.fromkeys((*_HOST_WORDS, *here.host, *there.host))
+            if (theirs := there.host.get(name)) != (ours := here.host.get(name))
+        ]
+    for name in () if VERSIONS in across else sorted({*here.versions, *there.versions}):
         theirs, ours = there.versions.get(name, ABSENT), here.versions.get(name, ABSENT)
         if theirs != ours:
             found.append(f"{name} {theirs} instead of {ours}")
-    if here.threads != there.threads:
+    if here.threads != there.threads and THREADS not in across:
         found.append(f"threads {there.threads} instead of {here.threads}")
     return tuple(found)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from pytest_edgeai.history.records import Row
+from pytest_edgeai.history.records import Row, differences
 from pytest_edgeai.history.series import Group, Series, groups_of
 from pytest_edgeai.report.quantities import NOTHING, format_quantity
 from pytest_edgeai.report.text import ellipsize, one_line, pad, wrap
@@ -22,7 +22,12 @@ _STEADY_RATIO = 0.0005
 
 
 def render_history(
-    rows: Sequence[Row], width: int, *, place: str, ascii_only: bool = False
+    rows: Sequence[Row],
+    width: int,
+    *,
+    place: str,
+    ascii_only: bool = False,
+    across: Collection[str] = (),
 ) -> list[str]:
     """Return the history as lines of at most ``width`` columns.
 
@@ -31,6 +36,7 @@ def render_history(
         width: columns of the terminal, at least ``NARROWEST``.
         place: how the reader calls the file that they come from.
         ascii_only: use no character outside of ASCII.
+        across: what may differ within a line: ``host``, ``versions`` or ``threads``.
     """
     if not rows:
         return wrap(f"edge history: nothing is stored in {one_line(place)} yet", width, hanging=2)
@@ -45,7 +51,10 @@ def render_history(
         width,
         hanging=2,
     )
-    for group in groups_of(rows):
+    if across:
+        text = f"lines join sessions that differ in {', '.join(across)} (--edge-across)"
+        lines += wrap(text, width, hanging=2)
+    for group in groups_of(rows, across):
         lines += ["", *_heading(group, width, ascii_only)]
         if not group.apart:
             lines.append(
@@ -132,6 +141,9 @@ def _line(series: Series, width: int, bars: int, ascii_only: bool) -> list[str]:
 def _what_changed(series: Series, first: Row) -> str:
     """Return whether the files changed with the level, as far as the rows tell."""
     before = series.measured[series.measured.index(first) - 1]
+    # A line of one environment has none; --edge-across joins several.
+    if apart := differences(first.environment, before.environment):
+        return f", with {', '.join(apart)} before"
     if first.model_sha256 != before.model_sha256:
         return ", with another model file"
     if first.artifact_sha256 != before.artifact_sha256:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_edgeai.history.change_point import ChangePoint, latest_change
@@ -77,21 +77,23 @@ class Group:
         return len({row.run_id for series in self.series for row in series.rows})
 
 
-def groups_of(rows: Iterable[Row]) -> tuple[Group, ...]:
+def groups_of(rows: Iterable[Row], across: Collection[str] = ()) -> tuple[Group, ...]:
     """Return the groups of all candidates; rows of different environments never share one.
 
     Candidates come in the order of model, target and id, and the newest environment of each first.
 
     Args:
         rows: in order of time.
+        across: what may differ within a group all the same: ``host``, ``versions``, ``threads``.
     """
     candidates: dict[tuple[str, str, str], dict[tuple[str, str, int], list[Row]]] = {}
     for row in rows:
         environments = candidates.setdefault((row.model, row.target, row.recipe_id), {})
         # What is put in anew stands last, so that the environments end with the newest.
-        members = environments.pop(row.environment.key, [])
+        key = row.environment.key(across)
+        members = environments.pop(key, [])
         members.append(row)
-        environments[row.environment.key] = members
+        environments[key] = members
     groups: list[Group] = []
     for (model, target, candidate), environments in sorted(candidates.items()):
         newest_first = list(environments.values())[::-1]
@@ -99,7 +101,14 @@ def groups_of(rows: Iterable[Row]) -> tuple[Group, ...]:
         for members in newest_first:
             there = members[-1].environment
             groups.append(
-                Group(model, target, candidate, there, differences(here, there), _series(members))
+                Group(
+                    model,
+                    target,
+                    candidate,
+                    there,
+                    differences(here, there, across),
+                    _series(members),
+                )
             )
     return tuple(groups)
 

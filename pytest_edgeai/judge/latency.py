@@ -7,8 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pytest_edgeai.judge.statistics import bootstrap_quantile_ratio, quantile_bound
+from pytest_edgeai.judge.statistics import (
+    bootstrap_quantile_ratio,
+    quantile_bound,
+    quantile_samples_needed,
+)
 from pytest_edgeai.judge.timings import (
+    conduct_details,
+    conduct_text,
     has_cpu_times,
     is_contended,
     latency_details,
@@ -27,13 +33,30 @@ from pytest_edgeai.judge.verdict import (
 from pytest_edgeai.records import JSON, Outcome, PairedTimings, Threshold, Verdict
 
 GATE = "latency_consistency"
-QUANTILE = 0.95
+DEFAULT_PERCENTILE = 95.0
 PASS_MARGIN_RATIO = 1.25 / 1.10
 """Passing takes an upper bound within this factor of the threshold (1.25 for the default 1.10)."""
 
-MINIMUM_ROUNDS = 100
-"""Below, the sample does not reach beyond its p95: an upper bound for the p95 of each of two models
-at 97.5% jointly takes 0.95^n <= 0.0125, n >= 86; 100 leave five rounds beyond it."""
+EARLY_STOPPING_CONFIDENCE = 0.99
+"""Confidence of MLPerf LoadGen's early stopping."""
+
+
+def minimum_rounds(percentile: float) -> int:
+    """Return the rounds below which the tails of two models at a percentile are not compared.
+
+    MLPerf LoadGen's early stopping (loadgen/early_stopping.cc; MLPerf Inference rules, appendix on
+    early stopping): an estimate of a percentile p takes the smallest n for which
+    ``P(Binomial(n, 1 - p) <= 1) <= 0.01``, one of the n lying over it: 64 at p90, 130 at p95, 662
+    at p99.
+
+    Args:
+        percentile: above 50, below 100.
+    """
+    return quantile_samples_needed(percentile / 100, EARLY_STOPPING_CONFIDENCE, over=1)
+
+
+MINIMUM_ROUNDS = minimum_rounds(DEFAULT_PERCENTILE)
+"""Rounds that the default percentile takes."""
 
 RESAMPLES = 1000
 
@@ -46,11 +69,13 @@ def judge_latency_consistency(
     budget_spent: bool,
     confidence: float = 0.95,
     seed: int,
+    percentile: float = DEFAULT_PERCENTILE,
 ) -> Verdict:
-    """Decide whether the candidate's p95 is no worse than the interleaved baseline's.
+    """Decide whether the candidate's tail is no worse than the interleaved baseline's.
 
     Fails where the lower bootstrap bound of ``p95(candidate) / p95(baseline)`` exceeds the
-    threshold, passes where the upper bound is within 1.25/1.10 of it. Where the measurement was
+    threshold, passes where the upper bound is within 1.25/1.10 of it; takes
+    :func:`minimum_rounds`. Where the measurement was
     contended, CPU times are compared. Absolute limits are judged on wall time by the exact binomial
     distribution, one-sided at ``confidence`` each. The verdict is the worst of all parts.
 
@@ -61,17 +86,21 @@ def judge_latency_consistency(
         budget_spent: whether sampling has ended; only the wording depends on it.
         confidence: of the bootstrap interval (two-sided) and of each limit (one-sided).
         seed: of the bootstrap.
+        percentile: the percentile that is compared, in place of 95; above 50 and below 100.
 
     Returns:
         A verdict; ``error`` for times, limits or thresholds that are not positive and finite,
         ``not_applicable`` with neither threshold nor limits.
 
     Raises:
-        ValueError: for a threshold of another relation or a confidence outside (0, 1).
+        ValueError: for a threshold of another relation, a confidence outside (0, 1), a percentile
+            outside (50, 100).
     """
     require_relation(GATE, threshold, "at_most")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), not {confidence}")
+    if not 50 < percentile < 100:
+        raise ValueError(f"the percentile must lie in (50, 100), not {percentile}")
     fault = threshold_fault(threshold) or timings_fault(timings, cpu=True)
     for quantile, limit in absolute_limits_ns.items():
         if not 0 < quantile < 1:
@@ -86,8 +115,15 @@ def judge_latency_consistency(
     contended = is_contended(timings)
     on_cpu = contended and has_cpu_times(timings)
     clock = "cpu_ns" if on_cpu else "wall_ns"
-    details: dict[str, JSON] = {"contended": contended, "clock": clock, "rounds": timings.rounds}
-    details |= latency_details(timings)
+    needed = minimum_rounds(percentile)
+    details: dict[str, JSON] = {
+        "contended": contended,
+        "clock": clock,
+        "rounds": timings.rounds,
+        "percentile": percentile,
+        "minimum_rounds": needed,
+    }
+    details |= conduct_details(timings) | latency_details(timings)
     parts: list[tuple[Outcome, str, str]] = []
     observed: float | None = None
     interval: tuple[float, float] | None = None
@@ -97,7 +133,7 @@ def judge_latency_consistency(
         observed, low, high = bootstrap_quantile_ratio(
             np.asarray(candidate, dtype=np.float64),
             np.asarray(baseline, dtype=np.float64),
-            quantile=QUANTILE,
+            quantile=percentile / 100,
             confidence=confidence,
             resamples=RESAMPLES,
             seed=seed,
@@ -106,16 +142,17 @@ def judge_latency_consistency(
     if threshold.value is not None:
         figure = "no round was measured"
         if observed is not None and interval is not None:
+            span = f"{ratio_text(interval[0])} to {ratio_text(interval[1])}"
             figure = (
-                f"p95 is {ratio_text(observed)} the baseline's ({100 * confidence:g}% interval "
-                f"{ratio_text(interval[0])} to {ratio_text(interval[1])}); a lower bound above "
+                f"p{percentile:g} is {ratio_text(observed)} the baseline's "
+                f"({100 * confidence:g}% interval {span}); a lower bound above "
                 f"{ratio_text(threshold.value)} fails, an upper bound up to "
                 f"{ratio_text(threshold.value * PASS_MARGIN_RATIO)} passes"
             )
         state = "the budget is used up" if budget_spent else "sampling goes on"
         state = f"undecided after {count_text(timings.rounds, 'round')}, {state}: {figure}"
         parts.append(
-            _ratio_part(timings.rounds, observed, interval, threshold.value, figure, state)
+            _ratio_part(timings.rounds, needed, observed, interval, threshold.value, figure, state)
         )
     limits: dict[str, JSON] = {}
     for quantile, limit in sorted(absolute_limits_ns.items()):
@@ -144,7 +181,7 @@ def judge_latency_consistency(
         outcome,
         threshold,
         unit="ratio",
-        reason="; ".join(sentences),
+        reason="; ".join(sentences) + conduct_text(timings),
         advice=parts[0][2] if parts else "",
         observed=observed,
         interval=interval,
@@ -186,16 +223,17 @@ def _limit_part(
 
 def _ratio_part(
     rounds: int,
+    needed_rounds: int,
     observed: float | None,
     interval: tuple[float, float] | None,
     limit: float,
     figure: str,
     undecided: str,
 ) -> tuple[Outcome, str, str]:
-    """Outcome, sentence and advice of the ratio of the p95s."""
+    """Outcome, sentence and advice of the ratio of the percentiles."""
     advice = "raise --edge-budget, or quiet the machine"
-    if observed is None or interval is None or rounds < MINIMUM_ROUNDS:
-        return "inconclusive", f"{undecided}; {MINIMUM_ROUNDS} rounds are needed", advice
+    if observed is None or interval is None or rounds < needed_rounds:
+        return "inconclusive", f"{undecided}; {needed_rounds:,} rounds are needed", advice
     low, high = interval
     if low > limit:
         advice = "look for pauses of the candidate's runtime: threads, allocation, power limits"

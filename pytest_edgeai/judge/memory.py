@@ -38,7 +38,8 @@ def judge_memory(
     Passes if ``1 - max(candidate) / min(baseline)`` reaches the threshold, fails if
     ``1 - min(candidate) / max(baseline)`` does not; otherwise, and where the repeats spread by more
     than ``maximum_spread_ratio`` of the baseline's median, inconclusive. The interval is that range
-    and has no confidence level. ``observed`` compares the medians.
+    and has no confidence level. ``observed`` compares the medians. What is left after the runs is
+    stated beside the peak and decides nothing.
 
     Args:
         samples: at least three repeats of both sides.
@@ -64,6 +65,11 @@ def judge_memory(
         "candidate_bytes": list(candidate),
         "baseline_footprint_bytes": list(samples.baseline_footprint_bytes),
         "candidate_footprint_bytes": list(samples.candidate_footprint_bytes),
+        "steady_definition": samples.steady_definition,
+        "baseline_steady_bytes": list(samples.baseline_steady_bytes),
+        "candidate_steady_bytes": list(samples.candidate_steady_bytes),
+        "baseline_untouched_bytes": samples.baseline_untouched_bytes,
+        "candidate_untouched_bytes": samples.candidate_untouched_bytes,
     }
     fault = threshold_fault(threshold, positive=False)
     if not fault and (not baseline or not candidate):
@@ -113,7 +119,7 @@ def judge_memory(
     figure = (
         f"{_cut_text(observed)} ({_cut_text(low)} to {_cut_text(high)} over "
         f"{count_text(repeats, 'repeat')}): {bytes_text(descriptive.median(candidate))} instead of "
-        f"{bytes_text(middle)}"
+        f"{bytes_text(middle)}{_beside_the_peak(samples)}"
     )
     outcome: Outcome = "inconclusive"
     advice = "measure again on a quieter machine, with more repeats"
@@ -201,6 +207,22 @@ def judge_memory_footprint(samples: MemorySamples, threshold: Threshold) -> Verd
         samples=len(peaks),
         details={"definition": samples.definition, "candidate_footprint_bytes": list(peaks)},
     )
+
+
+def _beside_the_peak(samples: MemorySamples) -> str:
+    """Return the steady state, and what counts although it is not resident; they decide nothing."""
+    text = ""
+    if samples.baseline_steady_bytes and samples.candidate_steady_bytes:
+        steady = (
+            bytes_text(descriptive.median(side))
+            for side in (samples.candidate_steady_bytes, samples.baseline_steady_bytes)
+        )
+        text = f" at the peak (after the runs {' instead of '.join(steady)})"
+    untouched = samples.candidate_untouched_bytes, samples.baseline_untouched_bytes
+    if any(untouched):
+        counted = " and ".join(map(bytes_text, untouched))
+        text += f" (counting {counted} of mapped weights that were not touched)"
+    return text
 
 
 def _finite(values: Sequence[float]) -> bool:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from scipy import special
 
+from pytest_edgeai.judge.embedding import TAIL_LIMIT, embedding_fault, judge_embedding
 from pytest_edgeai.judge.perplexity import judge_perplexity
 from pytest_edgeai.judge.retention import (
     PairedCounts,
@@ -23,6 +24,7 @@ from pytest_edgeai.judge.verdict import (
     require_relation,
     threshold_fault,
 )
+from pytest_edgeai.judge.whole import compare_whole_set, whole_set_details, whole_set_fault
 from pytest_edgeai.records import JSON, Outcome, PairedQuality, Threshold, Verdict
 
 GATE = "accuracy_retained"
@@ -31,20 +33,28 @@ MINIMUM_LOSS_SAMPLES = 30
 """Below, the t-test of a skewed loss is not to be trusted."""
 
 
-def judge_accuracy(quality: PairedQuality, threshold: Threshold, *, alpha: float = 0.05) -> Verdict:
+def judge_accuracy(
+    quality: PairedQuality,
+    threshold: Threshold,
+    *,
+    alpha: float = 0.05,
+    tail_limit: float = TAIL_LIMIT,
+) -> Verdict:
     """Decide whether the candidate retains more than ``threshold`` of the baseline's quality.
 
     A proportion (scores 0 or 1) is judged by the paired score test for the ratio of two
     proportions, exact on small samples (`retention`); ``observed`` is the ratio candidate /
     baseline. A loss is judged by the paired t-test of ``baseline / threshold - candidate`` on 30
     samples or more; ``observed`` is mean(baseline) / mean(candidate). Perplexity is judged by
-    `perplexity.judge_perplexity`. The interval has the
-    confidence ``1 - 2 alpha`` and excludes the threshold exactly where the verdict is pass or fail.
+    `perplexity.judge_perplexity`, a figure of the whole set by the paired bootstrap of `whole`, an
+    embedding by `embedding.judge_embedding`. The interval has the confidence ``1 - 2 alpha`` and,
+    but for embeddings, excludes the threshold exactly where the verdict is pass or fail.
 
     Args:
         quality: scores of both on the same, independent samples.
         threshold: relation ``more_than``, unit ratio.
         alpha: probability of passing a candidate that retains exactly the threshold.
+        tail_limit: what the 5th percentile of an embedding's cosine must exceed.
 
     Returns:
         A verdict; ``error`` where retention cannot be measured (no samples, a baseline that is
@@ -57,7 +67,7 @@ def judge_accuracy(quality: PairedQuality, threshold: Threshold, *, alpha: float
     require_relation(GATE, threshold, "more_than")
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha must lie in (0, 0.5), not {alpha}")
-    fault = threshold_fault(threshold) or _scores_fault(quality)
+    fault = threshold_fault(threshold) or scores_fault(quality)
     if fault:
         return make_verdict(
             GATE,
@@ -72,11 +82,19 @@ def judge_accuracy(quality: PairedQuality, threshold: Threshold, *, alpha: float
         return _judge_proportion(quality, threshold, alpha)
     if quality.kind == "perplexity":
         return judge_perplexity(quality, threshold, alpha=alpha)
+    if quality.kind == "corpus":
+        return _judge_whole(quality, threshold, alpha)
+    if quality.kind == "embedding":
+        return judge_embedding(quality, threshold, tail_limit=tail_limit, alpha=alpha)
     return _judge_loss(quality, threshold, alpha)
 
 
-def _scores_fault(quality: PairedQuality) -> str:
+def scores_fault(quality: PairedQuality) -> str:
     """Return why the scores cannot be judged, or an empty string."""
+    if quality.kind == "corpus":
+        return whole_set_fault(quality)
+    if quality.kind == "embedding":
+        return embedding_fault(quality)
     baseline, candidate = quality.baseline_scores, quality.candidate_scores
     if baseline.shape != candidate.shape or baseline.ndim != 1:
         return f"scores of shapes {baseline.shape} and {candidate.shape} are not paired"
@@ -163,14 +181,14 @@ def _judge_proportion(quality: PairedQuality, threshold: Threshold, alpha: float
         )
     needed = None
     if outcome == "inconclusive" and threshold.value is not None:
-        needed = _samples_for_proportion(counts, limit, alpha)
+        needed = samples_for_proportion(counts, limit, alpha)
         details["samples_needed"] = needed
     return _verdict(
         outcome, threshold, counts.ratio, interval, alpha, counts.samples, what, needed, details
     )
 
 
-def _samples_for_proportion(counts: PairedCounts, limit: float, alpha: float) -> int | None:
+def samples_for_proportion(counts: PairedCounts, limit: float, alpha: float) -> int | None:
     """Samples that would decide with a power of 0.9, were the observed rates the true ones."""
     n = samples_to_decide(
         theta=limit,
@@ -187,6 +205,23 @@ def _samples_for_proportion(counts: PairedCounts, limit: float, alpha: float) ->
         best = samples_to_ever_decide(limit, alpha)
         n = max(n, math.ceil(best * counts.samples / counts.informative))
     return max(n, counts.samples + 1)
+
+
+def _judge_whole(quality: PairedQuality, threshold: Threshold, alpha: float) -> Verdict:
+    found = compare_whole_set(quality, threshold.value, alpha)
+    n = len(quality.baseline_scores)
+    outcome: Outcome = "inconclusive" if found.decision == "undecided" else found.decision
+    details = whole_set_details(quality, found)
+    if outcome == "inconclusive":
+        details["samples_needed"] = found.needed
+    what = (
+        f"{quality.metric} {found.candidate:.4g} against the baseline's {found.baseline:.4g} on "
+        f"{count_text(n, 'sample')}"
+    )
+    observed = found.candidate / found.baseline
+    return _verdict(
+        outcome, threshold, observed, found.interval, alpha, n, what, found.needed, details
+    )
 
 
 def _judge_loss(quality: PairedQuality, threshold: Threshold, alpha: float) -> Verdict:

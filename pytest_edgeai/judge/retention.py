@@ -33,7 +33,7 @@ from pytest_edgeai.judge.statistics import (
 EXACT_UP_TO = 5000
 """Informative samples up to which the exact p-value is computed; beyond, the two agree to 0.003."""
 
-_NUISANCE_ERROR = 0.001
+NUISANCE_ERROR = 0.001
 _NUISANCE_POINTS = 33
 _SUPPORT_TAIL = 1e-9
 _RATIO_TOLERANCE = 1e-5
@@ -77,8 +77,10 @@ class PairedCounts:
         return (self.both + self.gained) / (self.both + self.lost)
 
 
-def _score(informative: int, lost: NDArray[Any], gained: NDArray[Any], theta: float) -> FloatArray:
-    """Score statistic for every pair of ``lost`` and ``gained`` (broadcast); 0 without variance."""
+def score_statistic(
+    informative: NDArray[Any] | int, lost: NDArray[Any], gained: NDArray[Any], theta: float
+) -> FloatArray:
+    """Score statistic for all of the counts (broadcast); 0 where nothing varies."""
     both = informative - lost - gained
     a = -theta * (1 + theta) * informative
     b = -(1 - theta**2) * both + theta**2 * lost + (2 * theta**2 - 1) * gained
@@ -104,7 +106,7 @@ def retention_score(counts: PairedCounts, theta: float) -> float:
     if counts.informative == 0 or not theta > 0:
         raise ValueError("the score test needs a positive ratio and one sample that one model gets")
     lost, gained = np.array(float(counts.lost)), np.array(float(counts.gained))
-    return float(_score(counts.informative, lost, gained, theta))
+    return float(score_statistic(counts.informative, lost, gained, theta))
 
 
 def _furthest_lost(
@@ -118,18 +120,20 @@ def _furthest_lost(
     high = informative - gained
     while np.any(low < high):
         middle = np.ceil((low + high) / 2)
-        accepted = accept(_score(informative, middle, gained, theta))
+        accepted = accept(score_statistic(informative, middle, gained, theta))
         low = np.where(accepted, middle, low)
         high = np.where(accepted, high, middle - 1)
     return low
 
 
-def _exact_p_value(counts: PairedCounts, theta: float, z: float, *, more: bool) -> float:
-    """P(score >= z), or P(score <= z), at the least favorable nuisance parameter, plus 0.001."""
+def _exact_p_value(
+    counts: PairedCounts, theta: float, z: float, nuisance_error: float, *, more: bool
+) -> float:
+    """P(score >= z), or P(score <= z), at the least favorable nuisance, plus ``nuisance_error``."""
     m = counts.informative
     # Gains per informative sample; beyond these edges some cell would have a negative probability.
     edges = max(0.0, (theta - 1) / theta), theta / (1 + theta)
-    rate = np.clip(_nuisance_grid(counts), *edges)[:, np.newaxis]
+    rate = np.clip(_nuisance_grid(counts, nuisance_error), *edges)[:, np.newaxis]
     # Chernoff's bound: gains outside of this support have a probability below _SUPPORT_TAIL.
     slack = -math.log(_SUPPORT_TAIL)
     first = math.floor(m * float(rate[0, 0]) - math.sqrt(2 * slack * m * float(rate[0, 0])))
@@ -149,20 +153,25 @@ def _exact_p_value(counts: PairedCounts, theta: float, z: float, *, more: bool) 
     else:
         edge = _furthest_lost(m, gained, theta, lambda score: score > z + tie)
         tail = binomial_more_than(edge, rest, loss)
-    return min(1.0, float((weight * tail).sum(axis=1).max()) + _NUISANCE_ERROR)
+    return min(1.0, float((weight * tail).sum(axis=1).max()) + nuisance_error)
 
 
-def _nuisance_grid(counts: PairedCounts) -> FloatArray:
-    """Rates of gains within their exact 99.9% interval, denser towards zero, ascending."""
+def _nuisance_grid(counts: PairedCounts, error: float) -> FloatArray:
+    """Rates of gains within their exact ``1 - error`` interval, denser towards zero, ascending."""
     m, gained = counts.informative, counts.gained
-    tail = _NUISANCE_ERROR / 2
+    tail = error / 2
     low = special.betaincinv(gained, m - gained + 1, tail) if gained else 0.0
     high = special.betaincinv(gained + 1, m - gained, 1 - tail) if gained < m else 1.0
     return np.linspace(math.sqrt(low), math.sqrt(high), _NUISANCE_POINTS) ** 2
 
 
 def retention_p_value(
-    counts: PairedCounts, theta: float, *, more: bool, stop_above: float = 1.0
+    counts: PairedCounts,
+    theta: float,
+    *,
+    more: bool,
+    stop_above: float = 1.0,
+    nuisance_error: float = NUISANCE_ERROR,
 ) -> float:
     """p-value of "ratio <= theta" (``more``) or "ratio >= theta": a small one proves the opposite.
 
@@ -173,6 +182,8 @@ def retention_p_value(
         theta: ratio under the hypothesis.
         more: whether the evidence is that the ratio is more than ``theta``, or less.
         stop_above: skip the exact computation where the normal p-value is already larger than this.
+        nuisance_error: what is added to the exact p-value for the interval of the nuisance
+            parameter; no p-value is smaller, so a stricter level needs less.
 
     Raises:
         ValueError: if no sample is informative or theta is not positive.
@@ -181,7 +192,7 @@ def retention_p_value(
     p = float(special.ndtr(-z if more else z))
     if p > stop_above or counts.informative > EXACT_UP_TO:
         return p
-    return max(p, _exact_p_value(counts, theta, z, more=more))
+    return max(p, _exact_p_value(counts, theta, z, nuisance_error, more=more))
 
 
 def decide_retention(counts: PairedCounts, theta: float, alpha: float) -> Decision:

@@ -1,13 +1,14 @@
-"""What both latency gates ask of paired timings: usable or not, disturbed or not, percentiles."""
+"""What the latency gates ask of paired timings: usable, disturbed, how taken, percentiles."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_edgeai.judge.verdict import duration_text
+from pytest_edgeai.judge.verdict import count_text, duration_text
 from pytest_edgeai.records import JSON, PairedTimings
 
 CONTENDED_IDLE_SHARE = 0.5
@@ -16,6 +17,10 @@ CONTENDED_IDLE_SHARE = 0.5
 CONTENDED_PREEMPTED_SHARE = 0.8
 """Share of calls with an involuntary context switch from which on it counts as contended."""
 
+WAIT_ROUNDS = 50
+"""Rounds before a wait by which it is described."""
+
+SIDES = ("baseline", "candidate")
 PERCENTILES = (50.0, 95.0, 99.0)
 
 
@@ -57,24 +62,94 @@ def has_cpu_times(timings: PairedTimings) -> bool:
     return timings.baseline_cpu_ns is not None and timings.candidate_cpu_ns is not None
 
 
+@dataclass(frozen=True)
+class Contention:
+    """How much other processes disturbed some rounds.
+
+    Attributes:
+        preempted_share: share of the calls with an involuntary context switch.
+        idle_share: share of the wall time that was not CPU time; ``None`` without CPU times. More
+            threads than one can take more CPU than wall time: it is negative then.
+    """
+
+    preempted_share: float
+    idle_share: float | None
+
+    @property
+    def misleads(self) -> bool:
+        """Whether wall times mislead."""
+        idle = self.idle_share is not None and self.idle_share > CONTENDED_IDLE_SHARE
+        return idle or self.preempted_share >= CONTENDED_PREEMPTED_SHARE
+
+
+def contention(timings: PairedTimings) -> Contention:
+    """Return how much other processes disturbed the rounds; not at all where there are none."""
+    calls = 2 * timings.rounds
+    if calls == 0:
+        return Contention(0.0, None)
+    preempted = np.count_nonzero(np.asarray(timings.baseline_preemptions) > 0)
+    preempted += np.count_nonzero(np.asarray(timings.candidate_preemptions) > 0)
+    idle_share = None
+    if timings.baseline_cpu_ns is not None and timings.candidate_cpu_ns is not None:
+        wall = float(timings.baseline_wall_ns.sum() + timings.candidate_wall_ns.sum())
+        cpu = float(timings.baseline_cpu_ns.sum() + timings.candidate_cpu_ns.sum())
+        idle_share = 1 - cpu / wall if wall > 0 else None
+    return Contention(preempted / calls, idle_share)
+
+
 def is_contended(timings: PairedTimings) -> bool:
     """Whether other processes disturbed the measurement so much that wall times mislead.
 
     True if more than half of the wall time was not CPU time, or if at least 80% of all calls were
     preempted. Samples are never dropped for it: wait, then measure on.
     """
-    calls = 2 * timings.rounds
-    if calls == 0:
-        return False
-    preempted = np.count_nonzero(np.asarray(timings.baseline_preemptions) > 0)
-    preempted += np.count_nonzero(np.asarray(timings.candidate_preemptions) > 0)
-    if preempted >= CONTENDED_PREEMPTED_SHARE * calls:
-        return True
-    if timings.baseline_cpu_ns is None or timings.candidate_cpu_ns is None:
-        return False
-    wall = float(timings.baseline_wall_ns.sum() + timings.candidate_wall_ns.sum())
-    cpu = float(timings.baseline_cpu_ns.sum() + timings.candidate_cpu_ns.sum())
-    return wall > 0 and 1 - cpu / wall > CONTENDED_IDLE_SHARE
+    return contention(timings).misleads
+
+
+def conduct_details(timings: PairedTimings) -> dict[str, JSON]:
+    """How the rounds were taken: calls of the warm-up, and each wait for other processes.
+
+    A wait names the number of rounds before it, its seconds and how disturbed the last
+    :data:`WAIT_ROUNDS` of them were.
+    """
+    waits: list[JSON] = []
+    for before, wait_ns in zip(
+        timings.wait_before_round.tolist(), timings.wait_ns.tolist(), strict=True
+    ):
+        seen = contention(timings.between(max(0, before - WAIT_ROUNDS), before))
+        waits.append(
+            {
+                "before_round": before,
+                "seconds": wait_ns / 1e9,
+                "preempted_share": seen.preempted_share,
+                "idle_share": seen.idle_share,
+            }
+        )
+    warm_up: dict[str, JSON] = {
+        side: {"calls": calls, "settled": settled}
+        for side, calls, settled in zip(
+            SIDES if len(timings.warm_up_calls) else (),
+            timings.warm_up_calls.tolist(),
+            timings.warm_up_settled.tolist(),
+            strict=True,
+        )
+    }
+    return {"warm_up": warm_up, "waits": waits}
+
+
+def conduct_text(timings: PairedTimings) -> str:
+    """What of it a reason must say: waits, and a warm-up without an end; or an empty string."""
+    said = ""
+    waits = len(timings.wait_ns)
+    if waits:
+        seconds = float(timings.wait_ns.sum()) / 1e9
+        said += f"; contended: waited {count_text(waits, 'time')}, {seconds:.3g} s"
+    for side, calls, settled in zip(
+        SIDES, timings.warm_up_calls.tolist(), timings.warm_up_settled.tolist(), strict=False
+    ):
+        if not settled:
+            said += f"; the {side} was still getting faster after {calls:,} calls of warm-up"
+    return said
 
 
 def latency_details(timings: PairedTimings) -> dict[str, JSON]:
@@ -92,7 +167,7 @@ def latency_details(timings: PairedTimings) -> dict[str, JSON]:
             name: dict(zip(labels, figures[:, 2 * clock + offset].tolist(), strict=True))
             for clock, name in enumerate(names)
         }
-        for offset, side in enumerate(("baseline", "candidate"))
+        for offset, side in enumerate(SIDES)
     }
 
 

@@ -139,6 +139,11 @@ class LoadedRunnable:
         answer: Mapping[str, Any] = self._ask("execution", handle="model")
         return answer
 
+    def memory_now(self) -> tuple[str, int]:
+        """Return what its process holds: the name of the definition, and bytes."""
+        answer = self._ask("memory_now")
+        return str(answer["definition"]), int(answer["bytes"])
+
     @property
     def alive(self) -> bool:
         """Whether its worker still answers."""

@@ -10,7 +10,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError, did_you_mean
 from pytest_edgeai.files import cannot_write
+from pytest_edgeai.measure.divisions import SLICES, take_slices
 from pytest_edgeai.records import TensorSpec
 from pytest_edgeai.specification import DataSource
 
@@ -36,6 +37,8 @@ class Dataset:
         classes: class names in the order of the output's columns, where the source names them.
         samples: number of samples, at least 1.
         where: the manifest's key, for errors.
+        slices: array name to the slice that each sample belongs to, integers or strings, shape
+            ``(samples,)``.
     """
 
     arrays: Mapping[str, NDArray[Any]]
@@ -43,6 +46,7 @@ class Dataset:
     classes: tuple[str, ...] | None
     samples: int
     where: str
+    slices: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Return the hex SHA-256 over names, dtypes, shapes and bytes of the input arrays."""
@@ -140,7 +144,13 @@ def npz_headers(source: DataSource) -> dict[str, tuple[tuple[int, ...], np.dtype
 
 
 def load_dataset(
-    source: DataSource, inputs: Iterable[TensorSpec], *, directory: Path, needs_labels: bool
+    source: DataSource,
+    inputs: Iterable[TensorSpec],
+    *,
+    directory: Path,
+    needs_labels: bool,
+    slices: tuple[str, ...] | None = None,
+    needs_slices: bool = False,
 ) -> Dataset:
     """Read a data source and match it to a model's inputs.
 
@@ -149,6 +159,8 @@ def load_dataset(
         inputs: the model's inputs.
         directory: put on the import path for ``"package.module:callable"``.
         needs_labels: whether a missing ``labels`` array is an error.
+        slices: names of the arrays that divide the samples; ``None``: ``slices``, if it is there.
+        needs_slices: whether a missing array of ``slices`` is an error.
 
     Raises:
         ModelError: arrays are missing, unknown, pickled, empty, of unequal length, or do not fit.
@@ -157,12 +169,13 @@ def load_dataset(
     labels = raw.pop(LABELS, None)
     classes = raw.pop(CLASSES, None)
     specs = {spec.name: spec for spec in inputs}
+    divisions = take_slices(raw, specs, slices, source.where, needed=needs_slices)
     for name in raw:
         if name not in specs:
             raise ModelError(
                 f'array "{name}" is no input of the model',
                 where=source.where,
-                allowed=", ".join([*specs, LABELS, CLASSES]),
+                allowed=", ".join([*specs, LABELS, CLASSES, *(slices or (SLICES,))]),
                 advice=did_you_mean(name, specs),
             )
     for name, spec in specs.items():
@@ -181,13 +194,15 @@ def load_dataset(
         lengths[LABELS] = len(labels) if labels.ndim else 0
     elif needs_labels:
         raise ModelError(f'no array "{LABELS}"', where=source.where, allowed="one label per sample")
+    lengths.update({name: len(array) for name, array in divisions.items()})
     if len(set(lengths.values())) > 1:
         text = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise ModelError(
             f"arrays of different length ({text})", where=source.where, allowed="one row per sample"
         )
     names = None if classes is None else _class_names(classes, source.where)
-    return Dataset({name: raw[name] for name in specs}, labels, names, samples, source.where)
+    arrays = {name: raw[name] for name in specs}
+    return Dataset(arrays, labels, names, samples, source.where, divisions)
 
 
 def load_arrays(source: DataSource, directory: Path) -> dict[str, NDArray[Any]]:

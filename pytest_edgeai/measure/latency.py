@@ -19,9 +19,18 @@ from typing import Protocol
 
 import numpy as np
 
+from pytest_edgeai.measure.waiting import JUDGED_ROUNDS, Clock, Patience
+from pytest_edgeai.measure.warmup import MOST_NS, WarmUp, settle
 from pytest_edgeai.records import BoolArray, Int64Array, LatencySummary, PairedTimings
 
 WARM_UP_CALLS = 10
+"""Calls that make a model warm again that was warm before a pause, or as many as fit into
+:data:`WARM_AGAIN_NS`."""
+
+WARM_AGAIN_NS = 250_000_000
+WARM_UP_SHARE = 0.25
+"""Share of a budget that warming up one model takes at most."""
+
 ROUNDS_PER_ATTEMPT = 300
 ROUNDS_BETWEEN_LOOKS = 5
 PAUSE_BETWEEN_ATTEMPTS_S = 2.0
@@ -69,6 +78,10 @@ class Rounds:
         lead_in_wall_ns: for each model, the wall times of all calls that led in, as they came.
         order: for each round, the index of the model that ran first.
         attempt: for each round, the attempt that it belongs to.
+        wait_before_round: for each wait for other processes, the number of rounds before it.
+        wait_ns: for each of them, how long it lasted.
+        warm_up_calls: for each model, the calls that warmed it up; empty before.
+        warm_up_settled: for each model, whether every warm-up of it ended by its rule; likewise.
     """
 
     wall_ns: list[list[int]]
@@ -77,6 +90,10 @@ class Rounds:
     lead_in_wall_ns: list[list[int]]
     order: list[int] = field(default_factory=list)
     attempt: list[int] = field(default_factory=list)
+    wait_before_round: list[int] = field(default_factory=list)
+    wait_ns: list[int] = field(default_factory=list)
+    warm_up_calls: list[int] = field(default_factory=list)
+    warm_up_settled: list[bool] = field(default_factory=list)
 
     @classmethod
     def of(cls, models: int) -> Rounds:
@@ -89,6 +106,11 @@ class Rounds:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def note_wait(self, seconds: float) -> None:
+        """Add a wait after the last round."""
+        self.wait_before_round.append(len(self))
+        self.wait_ns.append(round(seconds * 1e9))
 
 
 def lead_in_calls(call_ns: float) -> int:
@@ -107,13 +129,43 @@ def lead_in_calls(call_ns: float) -> int:
     return max(1, min(LEAD_IN_CALLS, int(LEAD_IN_NS / max(call_ns, 1.0))))
 
 
-def warm_up(models: Sequence[Timed]) -> list[int]:
-    """Run each model until its first calls, which cost more, are behind it.
+def settled(models: Sequence[Timed], *, limit_s: float = MOST_NS / 1e9) -> list[WarmUp]:
+    """Run each model until its calls have settled, one model after the other; see :func:`settle`.
+
+    Args:
+        models: the models.
+        limit_s: longest time of the calls of each, but for two windows.
+    """
+
+    def clocks(model: Timed) -> Callable[[int], tuple[Int64Array, Int64Array | None]]:
+        def run(calls: int) -> tuple[Int64Array, Int64Array | None]:
+            times = model.time_calls(calls)
+            return times.wall_ns, times.cpu_ns if model.cpu_time_is_valid else None
+
+        return run
+
+    return [settle(clocks(model), limit_ns=min(MOST_NS, limit_s * 1e9)) for model in models]
+
+
+def warm_up(models: Sequence[Timed], *, limit_s: float = MOST_NS / 1e9) -> list[int]:
+    """Run each model until its calls have settled.
+
+    Args:
+        models: the models.
+        limit_s: longest time of the calls of each, but for two windows.
 
     Returns:
         for each model, the calls that begin each of its turns.
     """
-    return [lead_in_calls(float(model.time_calls(WARM_UP_CALLS).wall_ns.min())) for model in models]
+    return [lead_in_calls(known.call_ns) for known in settled(models, limit_s=limit_s)]
+
+
+def _warm_again(models: Sequence[Timed], warm_ups: Sequence[WarmUp], rounds: Rounds) -> None:
+    """Run models some calls that were warm before a pause, and note how many."""
+    for index, (model, known) in enumerate(zip(models, warm_ups, strict=True)):
+        calls = max(2, min(WARM_UP_CALLS, int(WARM_AGAIN_NS / max(known.call_ns, 1.0))))
+        model.time_calls(calls)
+        rounds.warm_up_calls[index] += calls
 
 
 def run_round(
@@ -157,7 +209,7 @@ def run_bursts(
     disturbances, which medians bear and sequential tests do not.
 
     Args:
-        models: the models; they are warmed up.
+        models: the models; they are warmed up, each for a quarter of the time at most.
         generator: source of the random order.
         rounds: turns of each model.
         time_limit_s: after so long no round is begun, but for the first three.
@@ -165,9 +217,10 @@ def run_bursts(
     Returns:
         Up to :data:`BURST_CALLS` calls of each turn, as many as fit into :data:`BURST_NS`.
     """
-    lead_in = warm_up(models)
-    durations = [float(model.time_calls(WARM_UP_CALLS).wall_ns.min()) for model in models]
-    kept = [max(1, min(BURST_CALLS, int(BURST_NS / max(call, 1.0)))) for call in durations]
+    warm_ups = settled(models, limit_s=WARM_UP_SHARE * time_limit_s)
+    durations = [max(known.call_ns, 1.0) for known in warm_ups]
+    lead_in = [lead_in_calls(call_ns) for call_ns in durations]
+    kept = [max(1, min(BURST_CALLS, int(BURST_NS / call_ns))) for call_ns in durations]
     measured = Rounds.of(len(models))
     deadline = time.monotonic() + time_limit_s
     while len(measured) < rounds and (len(measured) < 3 or time.monotonic() < deadline):
@@ -192,7 +245,15 @@ def paired(rounds: Rounds, *, cpu_time_is_valid: bool) -> PairedTimings:
         candidate_preemptions=column(rounds.preemptions[candidate]),
         baseline_first=first,
         attempt=column(rounds.attempt),
+        wait_before_round=column(rounds.wait_before_round),
+        wait_ns=column(rounds.wait_ns),
+        warm_up_calls=column(rounds.warm_up_calls),
+        warm_up_settled=np.asarray(rounds.warm_up_settled, dtype=np.bool_),
     )
+
+
+def _say_nothing(rounds: int, wait_s: float) -> None:
+    """Tell nobody about a wait."""
 
 
 def interleave(
@@ -205,49 +266,84 @@ def interleave(
     budget_s: float,
     generator: random.Random,
     progress: Callable[[int, float], None],
+    waiting: Callable[[int, float], None] = _say_nothing,
+    clock: Clock | None = None,
 ) -> tuple[PairedTimings, bool]:
     """Add rounds until the question is decided or the budget is spent; no round is ever dropped.
 
     Attempts of :data:`ROUNDS_PER_ATTEMPT` rounds are spaced apart and carry their evidence over, so
-    that a burst of contention does not fill a whole measurement.
+    that a burst of contention does not fill a whole measurement. Where the rounds since the last
+    question were contended, nothing is run for a while (:class:`~.waiting.Patience`); what was
+    measured is kept, and the models are made warm again. Contention is told from the clocks and
+    counters of the rounds themselves.
 
     Args:
-        baseline: the baseline; every attempt warms it up.
+        baseline: the baseline; it is warmed up.
         candidate: the candidate, likewise.
         rounds: what was measured before; grows in place.
         decided: asked every few rounds.
-        is_contended: asked between attempts about the last attempt's rounds.
+        is_contended: asked about :data:`~.waiting.JUDGED_ROUNDS` rounds and a few at a time.
         budget_s: longest time, pauses included.
         generator: source of the random order.
         progress: called with the rounds so far and the seconds spent.
+        waiting: called before each wait, with the rounds so far and its seconds.
+        clock: another than the system's.
 
     Returns:
         All rounds, and whether the budget was spent without a decision.
     """
+    clock = clock or Clock()
+    models = (baseline, candidate)
     cpu_time_is_valid = baseline.cpu_time_is_valid and candidate.cpu_time_is_valid
-    started = time.monotonic()
+    started = clock.now_s()
     deadline = started + budget_s
     attempt = rounds.attempt[-1] + 1 if rounds.attempt else 0
     next_look = len(rounds) + ROUNDS_BETWEEN_LOOKS
+    judged = len(rounds)
+    patience = Patience(budget_s)
+    warm_ups = settled(models, limit_s=WARM_UP_SHARE * budget_s)
+    _note(warm_ups, rounds)
+    lead_in = [lead_in_calls(known.call_ns) for known in warm_ups]
     while True:
-        lead_in = warm_up((baseline, candidate))
         for _ in range(ROUNDS_PER_ATTEMPT):
-            run_round((baseline, candidate), lead_in, rounds, generator, attempt)
-            spent = time.monotonic() >= deadline
-            if spent or len(rounds) >= next_look:
-                next_look = len(rounds) + max(ROUNDS_BETWEEN_LOOKS, len(rounds) // 50)
-                timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
-                progress(len(rounds), time.monotonic() - started)
-                if decided(timings):
-                    return timings, False
-                if spent:
-                    return timings, True
-        timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
-        pause_s = PAUSE_BETWEEN_ATTEMPTS_S * (2.0 if is_contended(timings) else 1.0)
-        if time.monotonic() + pause_s >= deadline:
-            return timings, True
-        time.sleep(pause_s)
+            run_round(models, lead_in, rounds, generator, attempt)
+            spent = clock.now_s() >= deadline
+            if not spent and len(rounds) < next_look:
+                continue
+            next_look = len(rounds) + max(ROUNDS_BETWEEN_LOOKS, len(rounds) // 50)
+            timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
+            progress(len(rounds), clock.now_s() - started)
+            if decided(timings):
+                return timings, False
+            if spent:
+                return timings, True
+            if len(rounds) < judged + JUDGED_ROUNDS:
+                continue
+            contended = is_contended(timings.between(judged, len(rounds)))
+            judged = len(rounds)
+            wait_s = min(patience.wait_s(contended=contended), deadline - clock.now_s())
+            if wait_s > 0:
+                waiting(len(rounds), wait_s)
+                clock.sleep(wait_s)
+                rounds.note_wait(wait_s)
+                _warm_again(models, warm_ups, rounds)
+        if clock.now_s() + PAUSE_BETWEEN_ATTEMPTS_S >= deadline:
+            return paired(rounds, cpu_time_is_valid=cpu_time_is_valid), True
+        clock.sleep(PAUSE_BETWEEN_ATTEMPTS_S)
+        _warm_again(models, warm_ups, rounds)
         attempt += 1
+
+
+def _note(warm_ups: Sequence[WarmUp], rounds: Rounds) -> None:
+    """Add what a warm-up took to what earlier ones of the same rounds did."""
+    calls = rounds.warm_up_calls or [0] * len(warm_ups)
+    rounds.warm_up_calls = [
+        before + known.calls for before, known in zip(calls, warm_ups, strict=True)
+    ]
+    all_settled = rounds.warm_up_settled or [True] * len(warm_ups)
+    rounds.warm_up_settled = [
+        before and known.settled for before, known in zip(all_settled, warm_ups, strict=True)
+    ]
 
 
 def summarize(

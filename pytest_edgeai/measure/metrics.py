@@ -1,4 +1,4 @@
-"""The shipped quality metrics: one score per sample."""
+"""The shipped quality metrics, and those of them that give one score per sample."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ METRICS: Mapping[str, MetricDescriptor] = {
             "pytest_edgeai.measure.metrics:absolute_error",
             "loss",
             ("tabular-regression", "depth-estimation", "time-series-forecasting"),
+        ),
+        MetricDescriptor("f1", "pytest_edgeai.measure.corpus:f1", "corpus"),
+        MetricDescriptor(
+            "mean_average_precision",
+            "pytest_edgeai.measure.detection:mean_average_precision",
+            "corpus",
+            ("object-detection",),
+        ),
+        MetricDescriptor(
+            "cosine",
+            "pytest_edgeai.measure.embedding:embedding",
+            "embedding",
+            ("feature-extraction", "image-feature-extraction", "sentence-similarity"),
         ),
         MetricDescriptor("perplexity", "", "perplexity", GENERATION_TASKS),
     )

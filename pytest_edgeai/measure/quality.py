@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError
+from pytest_edgeai.measure.corpus import corpus_quality
+from pytest_edgeai.measure.embedding import DEFAULT_NEIGHBORS, embedding_quality
 from pytest_edgeai.measure.metrics import check_labels, is_text
 from pytest_edgeai.records import OutputSanity, PairedQuality
+from pytest_edgeai.samples import QualityKind
 
 Outputs = Mapping[str, NDArray[Any]]
-Metric = Callable[[Outputs, NDArray[Any]], NDArray[np.float64]]
+Metric = Callable[[Outputs, NDArray[Any]], Any]
+GROUPS = ("slices", "resamples", "cosines")
+"""Fields of `PairedQuality` that hold arrays by name."""
+PARTS = "parts"
 
 
 def encode_labels(
@@ -98,6 +105,50 @@ def score(metric: Metric, name: str, outputs: Outputs, labels: NDArray[Any]) -> 
     return scores
 
 
+def compared_quality(
+    metric: Metric,
+    name: str,
+    kind: QualityKind,
+    baseline: Outputs,
+    candidate: Outputs,
+    labels: NDArray[Any] | None,
+    *,
+    slices: Mapping[str, NDArray[Any]] | None = None,
+    neighbors: int = DEFAULT_NEIGHBORS,
+    progress: Callable[[float], None] = lambda done: None,
+) -> PairedQuality:
+    """Compare both models on the same samples by a metric of any kind but perplexity.
+
+    Args:
+        metric: the metric's callable.
+        name: for errors.
+        kind: what it returns.
+        baseline: output name to array.
+        candidate: likewise.
+        labels: shape ``(samples, ...)``; ``None`` for an embedding alone.
+        slices: what divides the samples.
+        neighbors: k of an embedding's recall@k.
+        progress: told the share of the resamples that is done.
+
+    Raises:
+        ModelError: the metric does not fit, or gave something outside of its kind.
+    """
+    if kind == "embedding":
+        return embedding_quality(
+            metric, name, baseline, candidate, labels, neighbors=neighbors, slices=slices
+        )
+    if labels is None:
+        raise ModelError(f'metric "{name}" needs labels', allowed="one label per sample")
+    if kind == "corpus":
+        return corpus_quality(
+            metric, name, baseline, candidate, labels, slices=slices, progress=progress
+        )
+    if kind == "perplexity":
+        raise ModelError(f'metric "{name}" is measured on text', allowed="another metric")
+    scores = paired_quality(metric, name, kind, baseline, candidate, labels)
+    return replace(scores, slices=dict(slices or {}))
+
+
 def paired_quality(
     metric: Metric,
     name: str,
@@ -123,6 +174,63 @@ def paired_quality(
             )
     classes = labels if labels.ndim == 1 and labels.dtype.kind in "iuUT" else None
     return PairedQuality(name, kind, scores[0], scores[1], classes)
+
+
+def name_classes(quality: PairedQuality, labels: NDArray[Any] | None) -> PairedQuality:
+    """Return scores whose classes are named as the data's labels are, before their encoding."""
+    if quality.classes is not None:
+        return replace(quality, classes=labels)
+    parts = quality.parts
+    if parts is None or parts.classes is None or labels is None:
+        return quality
+    if labels.shape != parts.classes.shape:
+        return quality
+    return replace(quality, parts=replace(parts, classes=labels))
+
+
+def quality_arrays(quality: PairedQuality) -> dict[str, NDArray[Any]]:
+    """Return what a ``.npz`` file keeps of scores; see `quality_from_arrays`."""
+    arrays: dict[str, NDArray[Any]] = {
+        "baseline_scores": quality.baseline_scores,
+        "candidate_scores": quality.candidate_scores,
+    }
+    if quality.classes is not None:
+        arrays["classes"] = quality.classes
+    for group in GROUPS:
+        arrays.update({f"{group}.{name}": held for name, held in getattr(quality, group).items()})
+    if quality.parts is not None:
+        inner = quality_arrays(quality.parts)
+        arrays.update({f"{PARTS}.{name}": held for name, held in inner.items()})
+        arrays[f"{PARTS}.metric"] = np.asarray(quality.parts.metric)
+    return arrays
+
+
+def quality_from_arrays(
+    metric: str, kind: Any, arrays: Mapping[str, NDArray[Any]]
+) -> PairedQuality:
+    """Return the scores that `quality_arrays` was given."""
+    groups: dict[str, dict[str, NDArray[Any]]] = {group: {} for group in GROUPS}
+    for key, held in arrays.items():
+        group, _, name = key.partition(".")
+        if group in groups:
+            groups[group][name] = held
+    inner = {
+        key.removeprefix(f"{PARTS}."): held
+        for key, held in arrays.items()
+        if key.startswith(f"{PARTS}.")
+    }
+    parts = None
+    if inner:
+        parts = quality_from_arrays(str(inner["metric"]), "proportion", inner)
+    return PairedQuality(
+        metric,
+        kind,
+        arrays["baseline_scores"],
+        arrays["candidate_scores"],
+        arrays.get("classes"),
+        **groups,
+        parts=parts,
+    )
 
 
 def output_sanity(baseline: Outputs, candidate: Outputs, quality: PairedQuality) -> OutputSanity:
@@ -185,6 +293,7 @@ def _varies(array: NDArray[Any]) -> bool:
 
 
 def _collapse(quality: PairedQuality) -> tuple[tuple[str, ...], dict[str, int]]:
+    quality = quality.parts or quality
     if quality.classes is None or quality.kind != "proportion":
         return (), {}
     collapsed: list[str] = []

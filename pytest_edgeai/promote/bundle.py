@@ -6,12 +6,17 @@ The layout below the promotion directory; every name is made portable by :func:`
         current.json                     which bundle and report were promoted last
         <first 12 digits of the artifact's SHA-256>/
             bundle.json                  what it is and the digest of every file
+            README.md, ...               the documents that describe it
             artifact/...                 the artifact's files, as they lay beside each other
             reports/<12 digits>/...      the reports of each session that promoted it
+        <the same 12 digits>-<first 12 digits of the SHA-256 of its certificate>/
+            certificate.json             who vouches for every file of it
+            ...                          likewise, with the reports of one session
 
-A bundle appears by one rename and is never changed, beside further reports that appear in the same
-way. Whenever a process dies, what a reader finds is complete; what it left half done has a name
-that starts with ``.tmp-`` and is removed by the next promotion of that candidate.
+A bundle appears by one rename and is never changed. One without a certificate takes further reports
+of the same artifact, which appear in the same way; a signed one is closed. Whenever a process dies,
+what a reader finds is complete; what it left half done has a name that starts with ``.tmp-`` and is
+removed by the next promotion of that candidate.
 """
 
 from __future__ import annotations
@@ -23,11 +28,10 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, TypeAlias
 
 from filelock import FileLock
 
@@ -35,16 +39,22 @@ from pytest_edgeai.digests import digest_file, digest_files
 from pytest_edgeai.errors import EdgeAIError, UserError
 from pytest_edgeai.files import sync_directory, write_atomically, write_durably
 from pytest_edgeai.promote.decision import blocked_by
+from pytest_edgeai.promote.names import portable_name
+from pytest_edgeai.promote.verification import CERTIFICATE, POINTER
 from pytest_edgeai.records import Artifact, artifact_root, to_json
 from pytest_edgeai.report.content import CandidateReport, ModelReport
 
 BUNDLE_SCHEMA = "pytest-edgeai/bundle/1"
 CURRENT_SCHEMA = "pytest-edgeai/current/1"
+DESCRIPTION = "bundle.json"
 _DIGITS = 12
 _BLOCK_BYTES = 1 << 20
 _TEMPORARY = ".tmp-"
-# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
-_RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
+
+Certify: TypeAlias = Callable[[Mapping[str, str]], bytes]
+"""Returns the certificate of a bundle, given the SHA-256 of each of its files by name."""
+Describe: TypeAlias = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""Returns the documents of a bundle, by their names, given the same of its artifact's files."""
 
 
 @dataclass(frozen=True)
@@ -62,43 +72,26 @@ class Current:
     sha256: str
 
 
-def portable_name(name: str) -> str:
-    """Return ``name`` as one path component that every file system takes.
-
-    Everything but ASCII letters, digits, ``_``, ``-`` and inner dots is percent-encoded, so that
-    only names that differ in case alone can meet, on a file system that ignores case.
-
-    Raises:
-        UserError: for an empty name.
-    """
-    if not name:
-        raise UserError("an empty name cannot be promoted")
-    safe = quote(name, safe="", errors="surrogatepass").replace("~", "%7E")
-    if safe[0] == ".":
-        safe = "%2E" + safe[1:]
-    if safe[-1] == ".":
-        safe = safe[:-1] + "%2E"
-    if safe.partition(".")[0].lower() in _RESERVED:
-        safe = f"%{ord(safe[0]):02X}{safe[1:]}"
-    return safe
-
-
 def promote(
     candidate: CandidateReport,
     model: ModelReport,
     report_texts: Mapping[str, str],
     directory: Path,
+    certify: Certify | None = None,
+    describe: Describe | None = None,
 ) -> Path:
     """Copy the artifact of ``candidate`` with its reports below ``directory``; return the bundle.
 
-    Promoting the same artifact again keeps its bundle and adds the reports, if they are new; in
-    both cases ``current.json`` points to it afterwards.
+    Promoting the same artifact again without a signature keeps its bundle and adds the reports, if
+    they are new; with one it makes a bundle of its own. ``current.json`` points to it afterwards.
 
     Args:
         candidate: what is promoted.
         model: the model that it was made from.
         report_texts: file name to content; at least one.
         directory: the promotion directory, created where missing.
+        certify: makes the certificate; ``None`` leaves the bundle unsigned.
+        describe: makes the documents that lie beside the artifact.
 
     Raises:
         EdgeAIError: where a required gate did not run or blocks, where the artifact is not what was
@@ -113,7 +106,9 @@ def promote(
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / ".lock"):
             _remove_leftovers(home)
-            return _promote_locked(candidate, model, artifact, report_texts, home)
+            return _promote_locked(
+                candidate, model, artifact, report_texts, home, certify, describe
+            )
     except OSError as error:
         raise UserError(
             f"{model.name} {candidate.id} cannot be promoted: {error.strerror or error}",
@@ -132,7 +127,7 @@ def read_current(home: Path) -> Current | None:
         EdgeAIError: where the pointer is damaged.
     """
     try:
-        content = json.loads((home / "current.json").read_text("utf-8"))
+        content = json.loads((home / POINTER).read_text("utf-8"))
         bundle = home / str(content["bundle"])
         return Current(bundle, bundle / "reports" / str(content["report"]), str(content["sha256"]))
     except FileNotFoundError:
@@ -147,7 +142,7 @@ def bundle_problems(bundle: Path) -> tuple[str, ...]:
     Every file that it names is read and compared, and files that it does not name are found.
     """
     try:
-        content = json.loads((bundle / "bundle.json").read_text("utf-8"))
+        content = json.loads((bundle / DESCRIPTION).read_text("utf-8"))
         listed = {str(name): str(fact["sha256"]) for name, fact in content["files"].items()}
         sha256 = str(content["artifact"]["sha256"])
         if content["schema"] != BUNDLE_SCHEMA:
@@ -197,21 +192,25 @@ def _remove_leftovers(home: Path) -> None:
 
 
 @contextlib.contextmanager
-def _prepared(destination: Path) -> Iterator[Path]:
-    """Give a directory beside ``destination`` that takes its name if nothing goes wrong."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.parent / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}"
+def _prepared(parent: Path) -> Iterator[Path]:
+    """Give a directory below ``parent`` to fill, and remove it unless it was renamed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = parent / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}"
     temporary.mkdir()
     try:
         yield temporary
-        for folder in [d for d in temporary.rglob("*") if d.is_dir()]:
-            sync_directory(folder)
-        sync_directory(temporary)
-        temporary.rename(destination)
-        sync_directory(destination.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _appear(temporary: Path, destination: Path) -> None:
+    """Give what was prepared its name, durably and in one step."""
+    for folder in [d for d in temporary.rglob("*") if d.is_dir()]:
+        sync_directory(folder)
+    sync_directory(temporary)
+    temporary.rename(destination)
+    sync_directory(destination.parent)
 
 
 def _promote_locked(
@@ -220,32 +219,66 @@ def _promote_locked(
     artifact: Artifact,
     report_texts: Mapping[str, str],
     home: Path,
+    certify: Certify | None,
+    describe: Describe | None,
 ) -> Path:
-    bundle = home / artifact.sha256[:_DIGITS]
     contents = {
         portable_name(n): t.encode("utf-8", "backslashreplace") for n, t in report_texts.items()
     }
     report = _digest_contents(contents)[:_DIGITS]
-    if bundle.exists():
-        _check_existing(bundle, artifact)
+    bundle = home / artifact.sha256[:_DIGITS]
+    if certify is not None:
+        with _prepared(home) as temporary:
+            digests = _fill(temporary, candidate, model, artifact, describe)
+            digests |= _write_reports(temporary / "reports" / report, contents, temporary)
+            certificate = certify(digests)
+            write_durably(temporary / CERTIFICATE, certificate)
+            digests[CERTIFICATE] = hashlib.sha256(certificate).hexdigest()
+            bundle = home / f"{bundle.name}-{digests[CERTIFICATE][:_DIGITS]}"
+            if bundle.exists():
+                _check_same(bundle, artifact, digests)
+            else:
+                _appear(temporary, bundle)
     else:
-        with _prepared(bundle) as temporary:
-            _fill(temporary, candidate, model, artifact)
-            _write_reports(temporary / "reports" / report, contents)
-    place = bundle / "reports" / report
-    if not place.exists():
-        with _prepared(place) as temporary:
-            _write_files(temporary, contents)
-    elif {f.name: f.read_bytes() for f in place.iterdir() if f.is_file()} != contents:
-        raise EdgeAIError(f"{place} was changed after it was promoted; nothing is overwritten")
+        if bundle.exists():
+            _check_existing(bundle, artifact)
+        else:
+            with _prepared(home) as temporary:
+                _fill(temporary, candidate, model, artifact, describe)
+                _write_reports(temporary / "reports" / report, contents, temporary)
+                _appear(temporary, bundle)
+        _add_reports(bundle / "reports" / report, contents)
     pointer = {
         "schema": CURRENT_SCHEMA,
         "bundle": bundle.name,
         "report": report,
         "sha256": artifact.sha256,
     }
-    write_atomically(home / "current.json", json.dumps(pointer, indent=2) + "\n")
+    write_atomically(home / POINTER, json.dumps(pointer, indent=2) + "\n")
     return bundle
+
+
+def _add_reports(place: Path, contents: Mapping[str, bytes]) -> None:
+    """Add the reports of another session to an unsigned bundle, unless they are there."""
+    if not place.exists():
+        with _prepared(place.parent) as temporary:
+            _write_files(temporary, contents)
+            _appear(temporary, place)
+    elif {f.name: f.read_bytes() for f in place.iterdir() if f.is_file()} != contents:
+        raise EdgeAIError(f"{place} was changed after it was promoted; nothing is overwritten")
+
+
+def _check_same(bundle: Path, artifact: Artifact, digests: Mapping[str, str]) -> None:
+    """Refuse a signed bundle that does not hold what its certificate was made for."""
+    _check_existing(bundle, artifact)
+    present = {f.relative_to(bundle).as_posix(): f for f in bundle.rglob("*") if f.is_file()}
+    changed = sorted({*digests} ^ {*present}) or [
+        name for name, sha256 in digests.items() if digest_file(present[name]) != sha256
+    ]
+    if changed:
+        raise EdgeAIError(
+            f"{bundle} was changed after it was promoted ({changed[0]}); nothing is overwritten"
+        )
 
 
 def _digest_contents(contents: Mapping[str, bytes]) -> str:
@@ -261,7 +294,7 @@ def _check_existing(bundle: Path, artifact: Artifact) -> None:
     """Refuse a bundle that is damaged or holds another artifact."""
     problems = bundle_problems(bundle)
     if not problems:
-        held = json.loads((bundle / "bundle.json").read_text("utf-8"))["artifact"]["sha256"]
+        held = json.loads((bundle / DESCRIPTION).read_text("utf-8"))["artifact"]["sha256"]
         if held != artifact.sha256:
             problems = (f"it holds artifact {held}",)
     if problems:
@@ -271,9 +304,12 @@ def _check_existing(bundle: Path, artifact: Artifact) -> None:
         )
 
 
-def _write_reports(place: Path, contents: Mapping[str, bytes]) -> None:
+def _write_reports(place: Path, contents: Mapping[str, bytes], root: Path) -> dict[str, str]:
+    """Write reports to a new folder; return the digest of each by its name below ``root``."""
     place.mkdir(parents=True)
     _write_files(place, contents)
+    prefix = place.relative_to(root).as_posix()
+    return {f"{prefix}/{n}": hashlib.sha256(contents[n]).hexdigest() for n in contents}
 
 
 def _write_files(place: Path, contents: Mapping[str, bytes]) -> None:
@@ -296,8 +332,14 @@ def _copy(source: Path, destination: Path) -> dict[str, Any]:
     return {"sha256": digest.hexdigest(), "size_bytes": size_bytes}
 
 
-def _fill(place: Path, candidate: CandidateReport, model: ModelReport, artifact: Artifact) -> None:
-    """Copy the artifact to ``place`` and describe it.
+def _fill(
+    place: Path,
+    candidate: CandidateReport,
+    model: ModelReport,
+    artifact: Artifact,
+    describe: Describe | None,
+) -> dict[str, str]:
+    """Copy the artifact to ``place`` and describe it; return the digest of each file by its name.
 
     Raises:
         EdgeAIError: where the files are not those that were measured.
@@ -338,5 +380,11 @@ def _fill(place: Path, candidate: CandidateReport, model: ModelReport, artifact:
         },
         "files": files,
     }
-    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
-    write_durably(place / "bundle.json", text.encode())
+    text = (json.dumps(description, indent=2, allow_nan=False) + "\n").encode()
+    digests = {f"artifact/{name}": str(fact["sha256"]) for name, fact in files.items()}
+    documents = {DESCRIPTION: text}
+    if describe is not None:
+        documents |= {name: made.encode() for name, made in describe(digests).items()}
+    for name, content in documents.items():
+        write_durably(place / name, content)
+    return digests | {name: hashlib.sha256(made).hexdigest() for name, made in documents.items()}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,3 +92,29 @@ def add_latency(
             f" ({type(error).__name__}: {error}); run with -p no:benchmark"
         ) from error
     return True
+
+
+def drop_unlike(
+    config: pytest.Config, fullname: str, refusal: Callable[[JSON], str]
+) -> tuple[str, ...]:
+    """Take out of what pytest-benchmark loaded for ``--benchmark-compare`` what does not compare.
+
+    pytest-benchmark itself only warns where the machines differ, and knows nothing of tools and
+    threads. Has to be called before the end of the session, as :func:`add_latency`.
+
+    Args:
+        config: of the running session.
+        fullname: of the entry that would be compared.
+        refusal: returns why an entry with this ``extra_info`` is not compared; empty if it is.
+
+    Returns:
+        The name of each file whose entry was taken out, with the reason.
+    """
+    session = _session(config)
+    refused: list[str] = []
+    loaded = {} if session is None else getattr(session, "compared_mapping", {})
+    for path, entries in loaded.items():
+        if fullname in entries and (why := refusal(entries[fullname].get("extra_info") or {})):
+            del entries[fullname]
+            refused.append(f"{Path(path).name}: {why}")
+    return tuple(refused)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_edgeai.records import Artifact, HostFacts, Recipe, Stage, Verdict
+from pytest_edgeai.records import JSON, Artifact, HostFacts, Recipe, Stage, Verdict
 
 SCHEMA = "pytest-edgeai/report/1"
 
@@ -74,6 +74,9 @@ class ModelReport:
         baseline_framework: the framework that runs the baseline.
         baseline_path: the baseline's file.
         baseline_precision: the dtype of most of its weights; empty where it is not known.
+        effort: what its gates take in data and time, planned before anything was optimized, as the
+            JSON of :class:`~pytest_edgeai.report.effort.ModelEffort`; ``None`` where that was not
+            planned.
         baseline_stage: how the baseline measured; ``None`` where it was not measured.
         candidates: in the order of the plan.
         problem: why no candidate could be gated; empty where there is no such problem.
@@ -88,6 +91,7 @@ class ModelReport:
     candidates: tuple[CandidateReport, ...]
     problem: str = ""
     baseline_precision: str = ""
+    effort: JSON = None
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ def _model(model: ModelReport) -> JSON:
         "sha256": model.sha256,
         "task": model.task,
         "problem": model.problem,
+        "effort": model.effort,
         "baseline": {
             "framework": model.baseline_framework,
             "artifact": {

@@ -180,8 +180,9 @@ def _stages(model: ModelReport) -> str:
         "size",
         score,
         "memory",
+        "steady",
     )
-    return _table(titles, (False, False, True, True, True, True, True, True), rows)
+    return _table(titles, (False, False, *(len(titles) - 2) * (True,)), rows)
 
 
 def _session(report: Report) -> str:

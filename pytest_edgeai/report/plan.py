@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import HostFacts, ModelFacts, TensorSpec, Threshold
 from pytest_edgeai.report.content import HostReport
+from pytest_edgeai.report.effort import (
+    HEADINGS,
+    UNKNOWN,
+    ModelEffort,
+    effort_remarks,
+    effort_rows,
+    row_text,
+)
 from pytest_edgeai.report.quantities import format_quantity, format_threshold
 from pytest_edgeai.report.terminal import MIN_WIDTH, Line, Style
 from pytest_edgeai.report.text import display_width, one_line, pad, wrap
@@ -45,6 +53,7 @@ class PlannedModel:
         path: the decisions, one sentence each.
         candidates: each with its gates.
         compatibility: framework to what speaks against each of its schemes.
+        effort: what its gates take in data and time; ``None`` where that is not known.
     """
 
     name: str
@@ -53,6 +62,7 @@ class PlannedModel:
     path: Sequence[str]
     candidates: Sequence[tuple[PlannedCandidate, Sequence[PlannedGate]]]
     compatibility: Mapping[str, Mapping[str, str]]
+    effort: ModelEffort | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +225,23 @@ def _model(page: _Page, model: PlannedModel, ascii_only: bool) -> Iterator[Line]
     for nodes, gates in _grouped(model.candidates):
         yield from page.prose(f"gates of {nodes}", indent=2)
         yield from _gates(page, gates, ascii_only)
+    if model.effort is not None:
+        yield from _effort(page, model.effort)
+
+
+def _effort(page: _Page, effort: ModelEffort) -> Iterator[Line]:
+    yield from page.prose("data and time", indent=2)
+    rows = [HEADINGS, *effort_rows(effort)]
+    rooms = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = "  ".join(pad(cell, room) for cell, room in zip(row, rooms, strict=True))
+        text = f"    {cells}".rstrip()
+        if display_width(text) <= page.width:
+            yield Line(text, "plain" if row[-1] in ("-", HEADINGS[-1], UNKNOWN) else "warn")
+        elif row is not HEADINGS:
+            yield from page.labelled(row[0], row_text(row), indent=4, room=rooms[0])
+    for remark in effort_remarks(effort):
+        yield from page.prose(remark, indent=4)
 
 
 def _candidate(page: _Page, candidate: PlannedCandidate) -> Iterator[Line]:

@@ -221,7 +221,7 @@ def _origin(verdict: Verdict) -> str:
 
 
 def stage_cells(stage: Stage, baseline: Stage | None, *, ascii_only: bool = False) -> list[str]:
-    """Return one stage's p50, ratio to the baseline, threads, size, score and memory."""
+    """Return p50, ratio to the baseline, threads, size, score, peak and steady memory."""
     latency = stage.latency
     ratio = None
     if baseline is not None and latency.p50_ns > 0:
@@ -233,6 +233,7 @@ def stage_cells(stage: Stage, baseline: Stage | None, *, ascii_only: bool = Fals
         format_quantity(stage.size_bytes, "bytes"),
         NOTHING if stage.score is None else f"{stage.score:.4f}",
         format_quantity(stage.memory_bytes, "bytes"),
+        format_quantity(stage.steady_bytes, "bytes"),
     ]
 
 
@@ -285,6 +286,7 @@ def _stages(page: _Page, model: ModelReport) -> Iterator[Line]:
         Column("size", right=True, min_width=8, rank=1),
         Column(score_title(every), right=True, min_width=6, rank=2),
         Column("memory", right=True, min_width=8, rank=4),
+        Column("steady", right=True, min_width=8, rank=5),
     )
     rows = [
         [stage.name, *stage_cells(stage, baseline, ascii_only=page.ascii_only)]

@@ -15,6 +15,7 @@ STEPS = 20
 """Repetitions of a planted model are a multiple of this, so that 5% more work is a whole number."""
 
 Load: TypeAlias = Literal["none", "one-core", "all-cores"]
+StabilityGate: TypeAlias = Literal["latency_tail", "latency_drift", "memory_growth"]
 Check: TypeAlias = Literal[
     "accuracy", "outputs", "unmeasurable", "precision", "artifacts", "memory"
 ]
@@ -117,6 +118,37 @@ class CheckedCase:
 
 
 @dataclass(frozen=True)
+class WatchedCase:
+    """A candidate that is watched over many turns, beside the same model without the fault.
+
+    Every gate of stability is asked about it: one has to see the fault, the others must not see
+    one.
+
+    Attributes:
+        name: id of the case.
+        truth: the fault in words.
+        missed: the gate whose requirement it misses.
+        candidate: what is special about the candidate.
+        weight: share of the time, relative to the other cases.
+    """
+
+    name: str
+    truth: str
+    missed: StabilityGate
+    candidate: PlantedModel
+    weight: float = 1.0
+
+    group = "stability"
+
+    def models(self, repetitions: int) -> tuple[PlantedModel, PlantedModel]:
+        """Return baseline and candidate; ``repetitions`` is the work of a call of either."""
+        return (
+            PlantedModel(repetitions=repetitions),
+            replace(self.candidate, repetitions=repetitions),
+        )
+
+
+@dataclass(frozen=True)
 class UncoveredCase:
     """A fault that no gate judges; it is reported as such and never counted.
 
@@ -134,7 +166,7 @@ class UncoveredCase:
     weight = 0.0
 
 
-Case: TypeAlias = TimedCase | CheckedCase | UncoveredCase
+Case: TypeAlias = TimedCase | CheckedCase | WatchedCase | UncoveredCase
 
 _SAME = (
     Question("speedup", 1.05, "missed"),
@@ -231,20 +263,29 @@ CASES: tuple[Case, ...] = (
         work=10,
         load="all-cores",
     ),
-    UncoveredCase(
+    WatchedCase(
         "slow-leak",
-        "leaks a few KiB a call",
-        "memory_cut sees the first 20 calls alone; no gate watches an endurance run",
+        "leaks 4 KiB with every call",
+        "memory_growth",
+        PlantedModel(leak_bytes=4096),
     ),
-    UncoveredCase(
+    WatchedCase(
         "drift",
-        "gets slower over time",
-        "speedup stops as soon as it knows; no gate watches an endurance run",
+        "gets slower: by half in 1,600 calls",
+        "latency_drift",
+        PlantedModel(drift_calls=1600),
+    ),
+    WatchedCase(
+        "rare-tail",
+        "takes 4 times as long in every 200th call",
+        "latency_tail",
+        PlantedModel(tail_every=200, tail_factor=4, tail_regular=True),
     ),
     UncoveredCase(
-        "rare-tail",
-        "takes 4 times as long in one call of 200",
-        "latency_consistency compares the 95th percentiles, and limits end at the 99th",
+        "late-fault",
+        "leaks or gets slower only after an hour",
+        "the gates of stability watch some thousand calls, for as long as --edge-budget allows; "
+        "none watches for hours",
     ),
 )
 

@@ -54,6 +54,8 @@ class PlantedModel:
         tail_every: one call of so many, drawn at random, takes ``tail_factor`` times the work; 0
             for none.
         tail_factor: whole number.
+        tail_regular: whether it is every ``tail_every``-th call instead of one drawn at random.
+        drift_calls: number of calls by which its work has grown by half, and so on; 0 for none.
         answers: ``right``; the same for every sample (``constant``); ``nan``; always the most
             frequent class (``mode``); what the call before would have returned (``last-call``);
             never the rare class, and its boxes right (``dead-class``).
@@ -67,6 +69,8 @@ class PlantedModel:
     slow_factor: int = 1
     tail_every: int = 0
     tail_factor: int = 1
+    tail_regular: bool = False
+    drift_calls: int = 0
     answers: Answers = "right"
     loads: bool = True
 
@@ -127,14 +131,22 @@ class LoadedPlanted:
         repetitions = model.repetitions
         if self._calls < model.slow_calls:
             repetitions *= model.slow_factor
-        elif model.tail_every and self._tail.random() * model.tail_every < 1:
+        elif model.tail_every and self._is_straggler():
             repetitions *= model.tail_factor
+        if model.drift_calls:
+            repetitions += repetitions * self._calls // (2 * model.drift_calls)
         self._calls += 1
         left, right, product = self._left, self._right, self._product
         for _ in range(repetitions):
             np.matmul(left, right, out=product)
         if model.leak_bytes:
             self._held.append(np.ones(model.leak_bytes, np.uint8))
+
+    def _is_straggler(self) -> bool:
+        every = self._model.tail_every
+        if self._model.tail_regular:
+            return self._calls % every == every - 1
+        return self._tail.random() * every < 1
 
     def _answer(self, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
         scores = x @ self._weights

@@ -20,6 +20,7 @@ SCHEMA = "pytest-edgeai/self-check/1"
 GROUPS = {
     "speed": "speed",
     "contended": "speed under load",
+    "stability": "stability",
     "accuracy": "accuracy",
     "artifacts": "all others",
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from pytest_edgeai.errors import EdgeAIError, MeasurementError
 from pytest_edgeai.measure.exclusive import exclusive
@@ -19,6 +20,7 @@ from pytest_edgeai.selfcheck.cases import (
     CheckedCase,
     TimedCase,
     UncoveredCase,
+    WatchedCase,
     share_of_time,
     shares,
 )
@@ -34,6 +36,7 @@ from pytest_edgeai.selfcheck.rates import (
 )
 from pytest_edgeai.selfcheck.resolution import Resolution, resolution_of
 from pytest_edgeai.selfcheck.timed import Trial, run_trial
+from pytest_edgeai.selfcheck.watched import Watch, watch
 from pytest_edgeai.selfcheck.workload import Workshop
 
 TRIAL_S = 5.0
@@ -41,6 +44,8 @@ TRIAL_S = 5.0
 
 SHORTEST_TRIAL_S = 1.0
 SAME_MODEL = "same-model"
+
+T = TypeVar("T")
 
 Say = Callable[[str, str, float | None], None]
 """Called with the case, what is being done, and the share of it that is done."""
@@ -123,7 +128,11 @@ class SelfCheck:
             case CheckedCase():
                 return self._check(case)
             case TimedCase():
-                return self._time(case, time.monotonic() + allowed_s)
+                deadline = time.monotonic() + allowed_s
+                return self._alone(case, lambda: self._time(case, deadline))
+            case WatchedCase():
+                deadline = time.monotonic() + allowed_s
+                return self._alone(case, lambda: self._watch(case, deadline))
 
     def _left(self) -> float:
         return self._budget_s - self.seconds
@@ -178,7 +187,8 @@ class SelfCheck:
             details={"samples": table},
         )
 
-    def _time(self, case: TimedCase, deadline: float) -> CaseResult:
+    def _alone(self, case: Case, measure: Callable[[], CaseResult]) -> CaseResult:
+        """Measure while no other session does, where there is time for that."""
         if self._left() < SHORTEST_TRIAL_S:
             return _skipped(case, "the budget was used up before")
         with ExitStack() as stack:
@@ -193,7 +203,19 @@ class SelfCheck:
                 )
             except MeasurementError as error:
                 return _skipped(case, str(error))
-            trials = self._trials(case, deadline)
+            return measure()
+
+    def _time(self, case: TimedCase, deadline: float) -> CaseResult:
+        def measure(budget_s: float) -> Trial:
+            return run_trial(
+                case,
+                self._workshop,
+                budget_s=budget_s,
+                generator=self._generator,
+                progress=lambda what, share: self._say(case.name, what, share),
+            )
+
+        trials = self._repeated(measure, deadline)
         if case.load == "none":
             self._quiet += [trial.timings for trial in trials]
         if case.name == SAME_MODEL:
@@ -212,21 +234,38 @@ class SelfCheck:
             },
         )
 
-    def _trials(self, case: TimedCase, deadline: float) -> list[Trial]:
-        """Measure the pair in fresh processes until its time is up; once at least."""
-        trials: list[Trial] = []
+    def _watch(self, case: WatchedCase, deadline: float) -> CaseResult:
+        def measure(budget_s: float) -> Watch:
+            return watch(
+                case,
+                self._workshop,
+                budget_s=budget_s,
+                generator=self._generator,
+                progress=lambda what, share: self._say(case.name, what, share),
+            )
+
+        watches = self._repeated(measure, deadline)
+        answers = [answer for watched in watches for answer in watched.answers]
+        return CaseResult(
+            case.name,
+            case.group,
+            case.truth,
+            tally(answers),
+            falsehoods=falsehoods(answers),
+            details={
+                "turns": [watched.turns for watched in watches],
+                "seconds": [watched.seconds for watched in watches],
+                "answers": [to_json(answer) for answer in answers],
+            },
+        )
+
+    def _repeated(self, measure: Callable[[float], T], deadline: float) -> list[T]:
+        """Measure a pair in fresh processes until its time is up; once at least."""
+        trials: list[T] = []
         longest_s = 0.0
         while not trials or time.monotonic() + longest_s < deadline:
             begin = time.monotonic()
-            trials.append(
-                run_trial(
-                    case,
-                    self._workshop,
-                    budget_s=min(TRIAL_S, max(SHORTEST_TRIAL_S, deadline - begin)),
-                    generator=self._generator,
-                    progress=lambda what, share: self._say(case.name, what, share),
-                )
-            )
+            trials.append(measure(min(TRIAL_S, max(SHORTEST_TRIAL_S, deadline - begin))))
             self._readings.append(read_machine())
             longest_s = max(longest_s, time.monotonic() - begin)
         return trials

@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.errors import MeasurementError, ModelError
 from pytest_edgeai.optimize.frameworks.base import Framework
-from pytest_edgeai.optimize.frameworks.language import LanguageFramework, LoadedLanguageModel
+from pytest_edgeai.optimize.frameworks.language import (
+    LanguageFramework,
+    LoadedLanguageModel,
+    maps_weights,
+)
 from pytest_edgeai.records import JSON, RuntimeOptions, to_json
 from pytest_edgeai.worker.memory import memory_growth, peak_meter
 from pytest_edgeai.worker.token_scores import (
@@ -269,7 +273,8 @@ class LanguageModels:
         kv_cache_bytes = model.kv_cache_bytes
         model.close()
         null.close()
-        return {**memory_growth(meter, before, after), "kv_cache_bytes": kv_cache_bytes}
+        growth = memory_growth(meter, before, after, Path(path), is_mapped=maps_weights(options))
+        return {**growth, "kv_cache_bytes": kv_cache_bytes}
 
     def _model(self, handle: str) -> LoadedLanguageModel:
         model = self._models.get(handle)

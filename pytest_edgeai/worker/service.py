@@ -24,7 +24,7 @@ from pytest_edgeai.optimize.frameworks.base import (
     LoadedModel,
     OptimizeRequest,
 )
-from pytest_edgeai.optimize.frameworks.language import LanguageFramework
+from pytest_edgeai.optimize.frameworks.language import LanguageFramework, maps_weights
 from pytest_edgeai.records import JSON, Architecture, Recipe, RuntimeOptions, TensorSpec, to_json
 from pytest_edgeai.worker import arrays as samples_of
 from pytest_edgeai.worker.connection import Connection
@@ -32,6 +32,7 @@ from pytest_edgeai.worker.failures import needs_traceback, to_failure
 from pytest_edgeai.worker.language import LanguageModels
 from pytest_edgeai.worker.memory import memory_growth, peak_meter
 from pytest_edgeai.worker.protocol import ProtocolError, Request
+from pytest_edgeai.worker.resident import memory_now
 from pytest_edgeai.worker.timing import time_calls
 
 Operation = Callable[..., JSON]
@@ -57,6 +58,7 @@ class Service:
             "time_calls": self.time_calls,
             "evaluate": self.evaluate,
             "measure_memory": self.measure_memory,
+            "memory_now": self.memory_now,
         }
         self._language = LanguageModels(framework, self._calls, lambda: self._performed)
         self._operations |= self._language.operations
@@ -267,7 +269,16 @@ class Service:
         after = meter.read()
         model.close()
         null.close()
-        return memory_growth(meter, before, after)
+        return memory_growth(meter, before, after, Path(path), is_mapped=maps_weights(options))
+
+    def memory_now(self) -> JSON:
+        """Return what this process holds, see :func:`pytest_edgeai.worker.resident.memory_now`.
+
+        Young garbage is collected first: :func:`time_calls` keeps Python from doing so, and cycles
+        that nobody has looked for yet are not held for good.
+        """
+        gc.collect(1)
+        return memory_now()
 
     def _tensors(self) -> Framework:
         if not hasattr(self._framework, "load"):

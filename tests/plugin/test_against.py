@@ -175,6 +175,8 @@ def test_figures_of_another_host_choose_nothing_and_are_named(place: Place, prom
     refused = place.run("--edge-against=best", *ONLY_MODES, own_cache=True)
     assert refused.verdicts() == dict.fromkeys(MODES, "error")
     assert "CPU Another CPU instead of" in gate(refused, "no_slower")["reason"]
+    across = place.run("--edge-against=best", "--edge-across=host", *ONLY_MODES, own_cache=True)
+    assert across.verdicts() == dict.fromkeys(MODES, "pass")
     last = place.run(LAST, *ONLY_MODES, own_cache=True)
     assert (last.code, last.verdicts()) == (0, dict.fromkeys(MODES, "pass"))
     assert "its own figures do not count: CPU Another CPU" in gate(last, "no_slower")["reason"]
@@ -182,6 +184,17 @@ def test_figures_of_another_host_choose_nothing_and_are_named(place: Place, prom
     lost = place.run(LAST, *ONLY_MODES, own_cache=True)
     assert lost.verdicts() == dict.fromkeys(MODES, "error")
     assert "forgotten is not part of this installation" in gate(lost, "no_slower")["reason"]
+
+
+def test_another_thread_count_is_measured_anew_and_named(place: Place, promoted: Run) -> None:
+    place.write(EASY + DYNAMIC)
+    wide = "--edge-threads=2", *ONLY_MODES
+    refused = place.run("--edge-against=best", *wide, own_cache=True)
+    assert refused.verdicts() == dict.fromkeys(MODES, "error")
+    assert "threads 1 instead of 2" in gate(refused, "no_slower")["reason"]
+    last = place.run(LAST, *wide, own_cache=True)
+    assert last.verdicts()["no_less_accurate"] == "pass"
+    assert "do not count: threads 1 instead of 2" in gate(last, "no_less_accurate")["reason"]
 
 
 @pytest.mark.parametrize(

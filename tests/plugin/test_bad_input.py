@@ -394,6 +394,11 @@ def test_wrong_tables(refused: Refused, manifest: str, expected: str) -> None:
         ("latency_p99_limit_ms", "nan", "nan is not a number above 0"),
         ("latency_p99_limit_ms", '"1"', "'1' is not a number above 0"),
         ("latency_p99_limit_ms", "1" + "0" * 400, "is not a number above 0"),
+        ("latency_consistency_percentile", "50", "50 is not a number above 50 and below 100"),
+        ("latency_consistency_percentile", "100", "100 is not a number above 50 and below 100"),
+        ("latency_consistency_percentile", "0.99", "is not a number above 50 and below 100"),
+        ("latency_consistency_percentile", "nan", "nan is not a number above 50 and below 100"),
+        ("latency_consistency_percentile", "true", "True is not a number above 50"),
     ),
 )
 @pytest.mark.parametrize("table", ["gates", "models.m.gates"])

@@ -41,6 +41,9 @@ speedup = 0.01
 prefill = 0.01
 time_to_first_token = 0.01
 latency_consistency = 1000
+latency_tail = 1
+latency_drift = 1000
+memory_growth = "1 GiB"
 memory_cut = false
 """
 """Limits that a working candidate keeps whatever the machine does, without fresh processes."""
@@ -53,6 +56,9 @@ GATES = (
     "memory_cut",
     "artifact_size",
     "latency_consistency",
+    "latency_tail",
+    "latency_drift",
+    "memory_growth",
     "output_sanity",
     "precision_proof",
 )

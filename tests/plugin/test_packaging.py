@@ -18,6 +18,7 @@ HELD_IN_WHEEL = (
     "pytest_edgeai/fixtures/candidates.py",
     "pytest_edgeai/report/schema-1.json",
     "pytest_edgeai/worker/__main__.py",
+    "pytest_edgeai/console.py",
 )
 HELD_IN_SDIST = (
     "gates/test_speedup.py",
@@ -37,7 +38,7 @@ HELD_IN_SDIST = (
     "LICENSE",
     "README.md",
 )
-LARGEST_SDIST_BYTES = 2**20
+LARGEST_SDIST_BYTES = 3 * 2**19
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 from edge_runs import Place, running_workers
 from models import require
 
-QUICK = "precision or artifacts or unmeasurable or slower-50 or drift"
+QUICK = "precision or artifacts or unmeasurable or slower-50 or late-fault"
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> tuple[pytest.RunResult, dict[str, Any]]:
@@ -43,7 +43,7 @@ def test_it_needs_no_project(pytester: pytest.Pytester) -> None:
     assert "Noise: stolen by the hypervisor" in text
     assert max(map(len, text.split(" edge self-check ")[1].splitlines())) <= 80
     cases = {case["name"]: case for case in report["cases"]}
-    assert cases["drift"]["not_run"]
+    assert cases["late-fault"]["not_run"]
     assert cases["precision"]["rates"]["false_pass"]["trials"] == 2
     assert not any(case["falsehoods"] or case["error"] for case in cases.values())
     assert not (pytester.path / ".edgeai").exists()
@@ -55,7 +55,7 @@ def test_the_tests_of_the_project_are_not_run(pytester: pytest.Pytester) -> None
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["edge-self-check::precision PASSED*"])
     result.stdout.no_fnmatch_line("*test_mine*")
-    result.stdout.fnmatch_lines(["collected 22 items / 21 deselected / 1 selected"])
+    result.stdout.fnmatch_lines(["collected 23 items / 22 deselected / 1 selected"])
     listed, report = run(pytester, "--collect-only", "-q")
     listed.stdout.fnmatch_lines(["edge-self-check::same-model", "edge-self-check::rare-tail"])
     assert report == {}

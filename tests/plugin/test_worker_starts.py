@@ -79,6 +79,9 @@ speedup = 0.01
 prefill = 0.01
 time_to_first_token = 0.01
 latency_consistency = 1000
+latency_tail = 1
+latency_drift = 1000
+memory_growth = "1 GiB"
 memory_cut = false
 """
 MEMORY_GATED = """

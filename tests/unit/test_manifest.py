@@ -118,8 +118,8 @@ def test_a_wrong_gate_of_a_model_concerns_the_whole_manifest(tmp_path: Path) -> 
 
 
 def test_a_task_without_a_default_metric_asks_for_one(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match='task "object-detection" has no default metric'):
-        read(tmp_path, GOOD.replace("image-classification", "object-detection"))
+    with pytest.raises(ModelError, match='task "text-to-image" has no default metric'):
+        read(tmp_path, GOOD.replace("image-classification", "text-to-image"))
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import subprocess
@@ -24,6 +25,11 @@ from pytest_edgeai.optimize.frameworks.base import (
     Progress,
 )
 from pytest_edgeai.records import RuntimeOptions, TensorSpec
+
+PEAK_BYTES = 96 * 2**20
+KEPT_BYTES = 16 * 2**20
+FILE_BYTES = 32 * 2**20
+TOUCHED_BYTES = 8 * 2**20
 
 
 class Doubling:
@@ -183,3 +189,55 @@ class WhereAmI(Faulty):
         }
         model.inputs = [TensorSpec(f"{key}={value}", "str", ()) for key, value in facts.items()]
         return model
+
+
+def touched(size: int) -> mmap.mmap:
+    """Return pages that are resident."""
+    block = mmap.mmap(-1, size)
+    for page in range(0, size, mmap.PAGESIZE):
+        block[page] = 1
+    return block
+
+
+class Peaked(Doubling):
+    """Keeps a little; each call takes much for a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = touched(KEPT_BYTES)
+
+    def bind(self, feeds: Feeds) -> Callable[[], object]:
+        def call() -> object:
+            touched(PEAK_BYTES).close()
+            return None
+
+        return call
+
+
+class PeaksAbove(Faulty):
+    """Loads a model whose peak is far above its steady state."""
+
+    def load(self, path: Path, runtime: RuntimeOptions) -> Doubling:
+        return Peaked()
+
+
+class MappedWeights(Doubling):
+    """Maps its weights and touches a quarter of them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        with path.open("rb") as file:
+            self._weights = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # Without it the kernel maps the pages around each that is touched as well.
+        self._weights.madvise(mmap.MADV_RANDOM)
+        self.seen = sum(self._weights[page] for page in range(0, TOUCHED_BYTES, mmap.PAGESIZE))
+
+    def close(self) -> None:
+        self._weights.close()
+
+
+class MapsItsWeights(Faulty):
+    """Loads a model that maps its weights, whatever it is told."""
+
+    def load(self, path: Path, runtime: RuntimeOptions) -> Doubling:
+        return MappedWeights(path)

@@ -67,6 +67,7 @@ ONNXRUNTIME = FrameworkDescriptor(
         ),
         "int8-dynamic": _ONNXRUNTIME_OPTIONS,
     },
+    maps_weights=True,
 )
 """ONNX Runtime on the CPU, with its own quantization tools."""
 
@@ -198,6 +199,7 @@ OLIVE = FrameworkDescriptor(
         "int8-genai": ("block_size",),
     },
     tasks=TASKS,
+    maps_weights=True,
 )
 """Microsoft Olive, whose artifacts run in ONNX Runtime."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_edgeai.errors import UserError
 from pytest_edgeai.optimize.frameworks.base import (
     ExecutionFacts,
     OptimizeRequest,
@@ -19,6 +21,24 @@ from pytest_edgeai.records import RuntimeOptions
 
 MEMORY_MAPPING = "memory_mapping"
 """Hint of ``RuntimeOptions``: ``on`` maps the weights from their file; by default they are read."""
+
+
+def maps_weights(runtime: RuntimeOptions) -> bool:
+    """Return whether ``runtime.hints`` ask for the weights to be mapped."""
+    return runtime.hints.get(MEMORY_MAPPING, "off") == "on"
+
+
+def split_mapping(runtime: RuntimeOptions) -> tuple[bool, RuntimeOptions]:
+    """Return whether weights are to be mapped, and the options without that hint.
+
+    Raises:
+        UserError: the hint says neither ``on`` nor ``off``.
+    """
+    hints = dict(runtime.hints)
+    value = hints.pop(MEMORY_MAPPING, "off")
+    if value not in ("on", "off"):
+        raise UserError(f'{MEMORY_MAPPING} is "{value}"', allowed="on, off")
+    return value == "on", replace(runtime, hints=hints)
 
 
 class LoadedLanguageModel(Protocol):

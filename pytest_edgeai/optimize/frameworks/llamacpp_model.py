@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError, UserError, did_you_mean
 from pytest_edgeai.optimize.frameworks.base import ExecutionFacts
-from pytest_edgeai.optimize.frameworks.language import MEMORY_MAPPING
+from pytest_edgeai.optimize.frameworks.language import MEMORY_MAPPING, split_mapping
 from pytest_edgeai.optimize.frameworks.llamacpp_api import (
     LOG,
     available_cpus,
@@ -26,7 +26,6 @@ from pytest_edgeai.optimize.frameworks.llamacpp_api import (
 )
 from pytest_edgeai.records import RuntimeOptions
 
-_SWITCH = {"on": True, "off": False}
 _TYPES = re.compile(r"- type\s+(\S+):\s+(\d+) tensors")
 _BUFFERS = re.compile(r"load_tensors:\s+(\S+) model buffer size")
 _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -345,7 +344,4 @@ def _is_mapped(runtime: RuntimeOptions) -> bool:
                 allowed=MEMORY_MAPPING,
                 advice=did_you_mean(name, [MEMORY_MAPPING]),
             )
-    value = runtime.hints.get(MEMORY_MAPPING, "off")
-    if value not in _SWITCH:
-        raise UserError(f'{MEMORY_MAPPING} is "{value}"', allowed=", ".join(_SWITCH))
-    return _SWITCH[value]
+    return split_mapping(runtime)[0]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import mmap
+import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from pytest_edgeai.assess.onnx_external import external_locations
 from pytest_edgeai.assess.roles import is_quantized
 from pytest_edgeai.errors import ModelError, UserError, did_you_mean
 from pytest_edgeai.optimize.frameworks.base import (
@@ -23,9 +26,12 @@ from pytest_edgeai.optimize.frameworks.base import (
     OptimizeResult,
     Progress,
 )
+from pytest_edgeai.optimize.frameworks.language import split_mapping
 from pytest_edgeai.optimize.frameworks.support import one_line
 from pytest_edgeai.records import RuntimeOptions, TensorSpec
 
+# Uses what add_external_initializers_from_files_in_memory was given instead of copying it.
+_BORROW = "session.use_external_initializer_file_buffers_directly"
 _ERRORS_ONLY = 3  # ORT_LOGGING_LEVEL_ERROR
 _SUFFIX = "ExecutionProvider"
 _LEVELS = {
@@ -81,7 +87,8 @@ class OnnxRuntime:
         """Load a ``.onnx`` file, with its external data beside it.
 
         ``runtime.hints`` are session configuration entries, and ``graph_optimization_level``
-        (``disable``, ``basic``, ``extended`` or ``all``).
+        (``disable``, ``basic``, ``extended`` or ``all``), and
+        :data:`~pytest_edgeai.optimize.frameworks.language.MEMORY_MAPPING`.
 
         Raises:
             ModelError: this version of ONNX Runtime does not accept the file.
@@ -89,11 +96,13 @@ class OnnxRuntime:
         """
         if not path.is_file():
             raise ModelError("there is no such file", where=str(path))
-        return OnnxRuntimeModel(str(path), runtime, str(path))
+        is_mapped, runtime = split_mapping(runtime)
+        external = {} if is_mapped else _read_external(path)
+        return OnnxRuntimeModel(str(path), runtime, str(path), external)
 
     def load_null_model(self, runtime: RuntimeOptions) -> OnnxRuntimeModel:
         """Load a model of one Identity."""
-        return OnnxRuntimeModel(_NULL_MODEL, runtime, "the null model")
+        return OnnxRuntimeModel(_NULL_MODEL, split_mapping(runtime)[1], "the null model")
 
     def optimize(self, request: OptimizeRequest, progress: Progress) -> OptimizeResult:
         """See :func:`pytest_edgeai.optimize.frameworks.onnxruntime_optimize.optimize`."""
@@ -107,12 +116,36 @@ class OnnxRuntime:
 class OnnxRuntimeModel:
     """See :class:`~pytest_edgeai.optimize.frameworks.base.LoadedModel`."""
 
-    def __init__(self, source: str | bytes, runtime: RuntimeOptions, where: str) -> None:
-        """Make a session for a file or a serialized model."""
+    def __init__(
+        self,
+        source: str | bytes,
+        runtime: RuntimeOptions,
+        where: str,
+        external: Mapping[str, mmap.mmap] | None = None,
+    ) -> None:
+        """Make a session.
+
+        Args:
+            source: a file, or a serialized model.
+            runtime: how it is run.
+            where: what errors call it.
+            external: location to content of the files with external data; those that are not given
+                are mapped by the runtime.
+        """
         self._source = source
         self._runtime = runtime
         self._where = where
-        self._session: Any = _open_session(source, runtime, where)
+        # The session borrows them for as long as it lives.
+        self._external = external or {}
+        options = _session_options(runtime)
+        if self._external:
+            options.add_session_config_entry(_BORROW, "1")
+            options.add_external_initializers_from_files_in_memory(
+                list(self._external),
+                list(self._external.values()),
+                [len(content) for content in self._external.values()],
+            )
+        self._session: Any = _open_session(source, runtime, where, options)
         self._inputs = [_tensor_spec(value, "input", where) for value in self._session.get_inputs()]
         self._outputs = [
             _tensor_spec(value, "output", where) for value in self._session.get_outputs()
@@ -160,6 +193,29 @@ class OnnxRuntimeModel:
     def close(self) -> None:
         """Release the session."""
         self._session = None
+        self._external = {}
+
+
+def _read_external(path: Path) -> dict[str, mmap.mmap]:
+    """Return location to content of the files that hold external data, read and not mapped.
+
+    Empty without any, for versions that cannot take them, and where one cannot be read or does not
+    lie beside the model: the runtime then maps or refuses them.
+    """
+    if not hasattr(onnxruntime.SessionOptions, "add_external_initializers_from_files_in_memory"):
+        return {}
+    contents: dict[str, mmap.mmap] = {}
+    for location in external_locations(path):
+        if ".." in Path(location).parts:
+            return {}
+        try:
+            with (path.parent / location).open("rb") as file:
+                # Pages of its own: weights are aligned within the file, and stay so.
+                contents[location] = mmap.mmap(-1, os.fstat(file.fileno()).st_size)
+                file.readinto(contents[location])
+        except (OSError, ValueError):
+            return {}
+    return contents
 
 
 def _open_session(

@@ -28,6 +28,7 @@ from pytest_edgeai.optimize.frameworks.base import (  # noqa: E402
     OptimizeResult,
     Progress,
 )
+from pytest_edgeai.optimize.frameworks.language import split_mapping  # noqa: E402
 from pytest_edgeai.optimize.frameworks.support import one_line  # noqa: E402
 from pytest_edgeai.records import RuntimeOptions, TensorSpec  # noqa: E402
 
@@ -72,18 +73,22 @@ class OpenVINO:
     def load(self, path: Path, runtime: RuntimeOptions) -> OpenVINOModel:
         """Compile a ``.onnx`` or ``.xml`` file.
 
-        ``runtime.hints`` are properties of the device plugin and override the ones set here.
+        ``runtime.hints`` are properties of the device plugin and override the ones set here, and
+        :data:`~pytest_edgeai.optimize.frameworks.language.MEMORY_MAPPING`.
 
         Raises:
             ModelError: OpenVINO does not accept the file.
             UserError: the device does not exist, or does not know a hint.
         """
-        model = read_model(self._core, path)
+        is_mapped, runtime = split_mapping(runtime)
+        model = read_model(self._core, path, is_mapped=is_mapped)
         return OpenVINOModel(self._core, model, runtime, output_names(path, model), str(path))
 
     def load_null_model(self, runtime: RuntimeOptions) -> OpenVINOModel:
         """Compile a model of one ReLU."""
         from openvino import opset13
+
+        _, runtime = split_mapping(runtime)
 
         parameter = opset13.parameter([1], np.float32, name="x")
         parameter.output(0).get_tensor().set_names({"x"})
@@ -230,8 +235,14 @@ def _integer_products(subgraph: Any) -> int:
     )
 
 
-def read_model(core: openvino.Core, path: Path) -> openvino.Model:
+def read_model(core: openvino.Core, path: Path, *, is_mapped: bool = False) -> openvino.Model:
     """Read a ``.onnx`` or ``.xml`` file.
+
+    Args:
+        core: the runtime.
+        path: the file.
+        is_mapped: whether weights in a file of their own (``.bin``, external data) are mapped, as
+            OpenVINO does by default, instead of read.
 
     Raises:
         ModelError: OpenVINO does not accept it.
@@ -239,7 +250,7 @@ def read_model(core: openvino.Core, path: Path) -> openvino.Model:
     if not path.is_file():
         raise ModelError("there is no such file", where=str(path))
     try:
-        return core.read_model(path)
+        return core.read_model(path, config={"ENABLE_MMAP": is_mapped})
     except RuntimeError as error:
         raise load_error(error, path.as_posix()) from error
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pytest_edgeai.assess.huggingface import CONFIG
 from pytest_edgeai.assess.huggingface_config import VOCABULARY, Config
 from pytest_edgeai.assess.model import read_structure
-from pytest_edgeai.errors import ModelError, UserError
+from pytest_edgeai.errors import ModelError
 from pytest_edgeai.optimize.frameworks.base import ExecutionFacts
-from pytest_edgeai.optimize.frameworks.language import MEMORY_MAPPING
+from pytest_edgeai.optimize.frameworks.language import split_mapping
 from pytest_edgeai.optimize.frameworks.openvino import (
     compile_model,
     execution_facts,
@@ -53,7 +53,6 @@ CALLS_PER_REWIND = 32
 """Calls of a bound decode until the cache is set back to where it was; see ``bind_decode``."""
 
 _KV_CACHE_PRECISION = "KV_CACHE_PRECISION"
-_SWITCH = {"on": True, "off": False}
 
 
 def load(
@@ -76,7 +75,7 @@ def load(
             where=str(file.parent),
             allowed=f"{ARTIFACT} with {CONFIG}, as the schemes of openvino make them",
         )
-    is_mapped, runtime = _split_hints(runtime)
+    is_mapped, runtime = split_mapping(runtime)
     config = Config(file.parent / CONFIG)
     longest = longest_sequence(config)
     if not 0 < context_tokens <= longest:
@@ -100,7 +99,7 @@ def load(
 
 def load_null(core: openvino.Core, runtime: RuntimeOptions) -> OpenVINOLanguageModel:
     """Compile a Llama of one block and 64 tokens."""
-    _, runtime = _split_hints(runtime)
+    _, runtime = split_mapping(runtime)
     return OpenVINOLanguageModel(
         core, build_null_graph(), runtime, NULL_CONTEXT_TOKENS, frozenset(), "the null model"
     )
@@ -337,15 +336,6 @@ def _tensor(values: NDArray[Any], dtype: type) -> Any:
 def _owned(values: NDArray[Any]) -> Any:
     """Return a tensor with memory of its own: OpenVINO was seen to write into a caller's input."""
     return openvino.Tensor(np.array(values, order="C"), shared_memory=False)
-
-
-def _split_hints(runtime: RuntimeOptions) -> tuple[bool, RuntimeOptions]:
-    """Return whether weights are mapped from their file, and what is meant for the plugin."""
-    hints = dict(runtime.hints)
-    value = hints.pop(MEMORY_MAPPING, "off")
-    if value not in _SWITCH:
-        raise UserError(f'{MEMORY_MAPPING} is "{value}"', allowed=", ".join(_SWITCH))
-    return _SWITCH[value], replace(runtime, hints=hints)
 
 
 def _read(core: openvino.Core, file: Path, is_mapped: bool) -> openvino.Model:

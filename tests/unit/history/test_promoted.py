@@ -115,7 +115,35 @@ def test_the_best_is_the_fastest_of_those_that_rank_here(
     assert fastest(known[:1], here) == (None, ("CPU CPU B instead of CPU A",))
     assert fastest(known[1:2], here) == (None, ("onnxruntime 1.30.0 instead of 1.31.1",))
     assert fastest(known[5:], here) == (None, ("no speed-up was observed",))
+    for across, session in ((("host",), "run-0"), (("versions",), "run-1")):
+        best, _ = fastest(known, here, across)
+        assert best is not None
+        assert best.session == session
     assert fastest([], here) == (None, ())
+
+
+def test_speed_ups_over_baselines_in_different_frameworks_do_not_rank(
+    row_of: RowOf, environment: Environment
+) -> None:
+    """2x over OpenVINO and 3x over ONNX Runtime say nothing about each other."""
+    versions = {**environment.versions, "openvino": "2026.4"}
+    same_framework = dataclasses.replace(environment, versions={"openvino": "2026.4"})
+    native = dataclasses.replace(environment, versions=versions)
+    rows = [row_of(0, promoted=True, observed=3.0, environment=native)]
+    known = promoted_in_rows(rows, "digits", "cross")
+    best, refused = fastest(known, lambda each: same_framework)
+    assert best is None
+    assert "onnxruntime 1.31.1 instead of absent" in refused
+
+
+def test_a_report_without_a_measured_baseline_states_its_threads(environment: Environment) -> None:
+    report = copy.deepcopy(REPORT)
+    report["models"][0]["baseline"]["measurements"] = None
+    (found,) = promoted_in_report(report, "digits", "cross")
+    assert found.environment.threads == 1
+    report["settings"] = {"threads": {"value": "4", "origin": "--edge-threads"}}
+    (found,) = promoted_in_report(report, "digits", "cross")
+    assert "threads 4 instead of 1" in unlike(environment, found.environment)
 
 
 def test_a_report_says_the_same_as_the_history(environment: Environment) -> None:

@@ -42,7 +42,7 @@ def test_another_host_is_not_comparable_and_the_difference_is_named(
     here = Environment(host_identity(to_json(HOST)), {}, 1)
     there = Environment(host_identity(to_json(dataclasses.replace(HOST, **changes))), {}, 1)
     assert differences(here, there) == (phrase,)
-    assert here.key != there.key
+    assert here.key() != there.key()
 
 
 def test_a_new_name_and_a_few_pages_of_memory_make_no_other_host() -> None:
@@ -51,7 +51,7 @@ def test_a_new_name_and_a_few_pages_of_memory_make_no_other_host() -> None:
     )
     here, there = (Environment(host_identity(to_json(host)), {}, 1) for host in (HOST, other))
     assert differences(here, there) == ()
-    assert here.key == there.key
+    assert here.key() == there.key()
 
 
 def test_tools_and_threads_count(environment: Environment) -> None:
@@ -62,7 +62,9 @@ def test_tools_and_threads_count(environment: Environment) -> None:
         "python absent instead of 3.11.7",
         "threads 2 instead of 1",
     )
-    keys = {environment.key, there.key, dataclasses.replace(environment, threads=2).key}
+    keys = {
+        each.key() for each in (environment, there, dataclasses.replace(environment, threads=2))
+    }
     assert len(keys) == 3
 
 

@@ -38,6 +38,24 @@ def test_other_environments_stand_apart_with_their_differences(
     assert [group.sessions for group in groups] == [1, 2, 2, 1]
 
 
+def test_lines_are_joined_across_what_the_run_is_made_to_compare(
+    row_of: RowOf, environment: Environment
+) -> None:
+    old = dataclasses.replace(environment, versions={**environment.versions, "python": "3.10"})
+    wide = dataclasses.replace(old, threads=4)
+    rows = [row_of(i, observed=1.0, environment=old) for i in range(10)]
+    rows += [row_of(i, observed=3.0) for i in range(10, 20)]
+    rows.append(row_of(20, environment=wide))
+    assert [group.sessions for group in groups_of(rows)] == [1, 10, 10]
+    joined = groups_of(rows, ("versions",))
+    assert [(group.sessions, group.apart) for group in joined] == [
+        (1, ()),
+        (20, ("threads 1 instead of 4",)),
+    ]
+    assert joined[1].series[0].change() is not None
+    assert [group.sessions for group in groups_of(rows, ("versions", "threads"))] == [21]
+
+
 def test_a_change_between_two_hosts_is_no_change(row_of: RowOf, environment: Environment) -> None:
     other = dataclasses.replace(environment, host={**environment.host, "cpu_model": "CPU B"})
     rows = [row_of(i, observed=1.0, environment=other) for i in range(15)]

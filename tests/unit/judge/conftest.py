@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pytest_edgeai.records import PairedTimings
+from pytest_edgeai.records import PairedTimings, StabilitySamples, TurnSamples
 
 MakeTimings: TypeAlias = Callable[..., PairedTimings]
 Simulate: TypeAlias = Callable[..., PairedTimings]
+SimulateTurns: TypeAlias = Callable[..., StabilitySamples]
+Cut: TypeAlias = Callable[[StabilitySamples, int], StabilitySamples]
 
 
 def _make_timings(
@@ -84,3 +86,98 @@ def make_timings() -> MakeTimings:
 @pytest.fixture(scope="session")
 def simulate() -> Simulate:
     return _simulate
+
+
+def _simulate_turns(
+    generator: np.random.Generator,
+    *,
+    turns: int = 24,
+    calls: int = 50,
+    lead_in: int = 14,
+    share: float = 0.0,
+    idle: bool = False,
+    growth: float = 1.0,
+    leak_bytes: float = 0.0,
+    step_every: int = 1,
+    busy: bool = False,
+) -> StabilitySamples:
+    """Turns of a baseline of 4 ms and a candidate of 1 ms, with what is planted in the candidate.
+
+    Calls have lognormal noise of 3%; each turn of each model has one of its own, 3% on a quiet
+    machine and 6% on a busy one. In one turn of 60 on a quiet machine, one of 25 on a busy one, the
+    machine stops one to three calls in a row for as long as they take, unseen by the counters. On
+    the busy machine 15% of the calls are preempted for 4 ms on average; CPU time does not grow.
+
+    Args:
+        generator: source of randomness.
+        turns: of each model.
+        calls: judged calls of a turn.
+        lead_in: calls that lead into a turn; they leak like any other.
+        share: of the candidate's calls that take 4 times as long.
+        idle: whether those wait instead of computing.
+        growth: after 24 turns the candidate takes as many times what its first call took; it goes
+            on in a straight line.
+        leak_bytes: what every call of the candidate leaks ...
+        step_every: ... and after how many turns the process grows by it.
+        busy: whether other processes run.
+    """
+    shape = turns, calls
+
+    def side(cost_ms: float, *, planted: bool) -> TurnSamples:
+        own = np.exp(generator.normal(0, 0.06 if busy else 0.03, (turns, 1)))
+        cpu_ms = cost_ms * own * np.exp(generator.normal(0, 0.03, shape))
+        waits_ms = np.zeros(shape)
+        if planted:
+            cpu_ms *= 1 + (growth - 1) * np.arange(turns * calls).reshape(shape) / (24 * calls)
+            slow = generator.random(shape) < share
+            if idle:
+                waits_ms += slow * 3 * cpu_ms
+            else:
+                cpu_ms = np.where(slow, 4 * cpu_ms, cpu_ms)
+        for turn in np.flatnonzero(generator.random(turns) < (1 / 25 if busy else 1 / 60)):
+            first = int(generator.integers(0, calls))
+            waits_ms[turn, first : first + int(generator.integers(1, 4))] += 1.5 * cost_ms
+        preempted = generator.random(shape) < (0.15 if busy else 0.01)
+        wall_ms = cpu_ms + waits_ms + preempted * generator.exponential(4.0, shape)
+        of_a_turn = lead_in + calls
+        before = np.arange(turns + 1) * of_a_turn
+        pages = generator.integers(0, 2, turns + 1) * 4096
+        leaked = (before // (of_a_turn * step_every)) * of_a_turn * step_every * leak_bytes
+        held = 40 * 2**20 + pages + (leaked if planted else 0.0)
+        held[0] -= 2**20  # pools are filled by the first calls
+        return TurnSamples(
+            wall_ns=(wall_ms * 1e6).astype(np.int64),
+            cpu_ns=(cpu_ms * 1e6).astype(np.int64),
+            preemptions=preempted.astype(np.int64),
+            calls_before=before.astype(np.int64),
+            memory_bytes=held.astype(np.int64),
+        )
+
+    return StabilitySamples(side(4.0, planted=False), side(1.0, planted=True), "simulated")
+
+
+def _cut(samples: StabilitySamples, turns: int) -> StabilitySamples:
+    """Return the first ``turns`` turns."""
+
+    def side(whole: TurnSamples) -> TurnSamples:
+        return TurnSamples(
+            whole.wall_ns[:turns],
+            None if whole.cpu_ns is None else whole.cpu_ns[:turns],
+            whole.preemptions[:turns],
+            whole.calls_before[: turns + 1],
+            whole.memory_bytes[: turns + 1],
+        )
+
+    return StabilitySamples(
+        side(samples.baseline), side(samples.candidate), samples.memory_definition
+    )
+
+
+@pytest.fixture(scope="session")
+def simulate_turns() -> SimulateTurns:
+    return _simulate_turns
+
+
+@pytest.fixture(scope="session")
+def cut() -> Cut:
+    return _cut

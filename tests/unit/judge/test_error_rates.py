@@ -12,10 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pytest_edgeai.judge.drift import judge_latency_drift
 from pytest_edgeai.judge.latency import judge_latency_consistency
+from pytest_edgeai.judge.memory_growth import judge_memory_growth
+from pytest_edgeai.judge.quality import judge_accuracy
 from pytest_edgeai.judge.retention import PairedCounts, decide_retention
+from pytest_edgeai.judge.slices import judge_slices
 from pytest_edgeai.judge.speed import judge_speed
-from pytest_edgeai.records import Threshold
+from pytest_edgeai.judge.tail import judge_latency_tail
+from pytest_edgeai.judge.turns import is_settled
+from pytest_edgeai.measure.corpus import corpus_quality, f1
+from pytest_edgeai.records import PairedQuality, Threshold
 
 PAGE = Path(__file__).parents[3] / "docs" / "statistics.md"
 TOLERANCE = 0.015
@@ -23,6 +30,36 @@ TOLERANCE = 0.015
 
 SPEED_TRIALS = 200
 TAIL_TRIALS = 40
+STABILITY_TRIALS = 60
+PARTS = (24, 48, 96)
+"""Turns after which the gates of stability are asked; a budget that allows for no more."""
+
+STRAGGLERS = [
+    (machine, share, kind)
+    for machine in ("quiet", "busy")
+    for share, kind in (
+        ("0.000", "none"),
+        ("0.005", "computing"),
+        ("0.005", "waiting"),
+        ("0.010", "computing"),
+        ("0.020", "computing"),
+    )
+]
+DRIFTS = [(m, g) for m in ("quiet", "busy") for g in ("0.80", "1.00", "1.20", "1.50")]
+GROWTHS = [
+    (leak, steps)
+    for leak, steps in (("0.00", "1"), ("0.50", "1"), ("1.05", "1"), ("4.00", "1"), ("4.00", "3"))
+]
+WHOLE_TRIALS = 40
+WHOLE = ("0.90", "0.95", "0.99")
+COSINE_TRIALS = 400
+COSINES = ("0.940", "0.950", "0.958", "0.970", "0.990")
+SLICE_TRIALS = 200
+SLICES = [
+    (classes, samples, retention)
+    for classes, samples in (("10", "54"), ("100", "50"), ("50", "10"))
+    for retention in ("0.20", "0.50", "0.70", "0.99")
+]
 
 
 def promised(table: str) -> dict[tuple[str, ...], list[float]]:
@@ -45,6 +82,12 @@ def test_the_page_has_every_row() -> None:
     assert set(promised("accuracy")) == {
         (n, r) for n in ("200", "1000", "5000") for r in retentions
     }
+    assert set(promised("slices")) == set(SLICES)
+    assert set(promised("whole")) == {(r,) for r in WHOLE}
+    assert set(promised("cosine")) == {(m,) for m in COSINES}
+    assert set(promised("stragglers")) == set(STRAGGLERS)
+    assert set(promised("drift")) == set(DRIFTS)
+    assert set(promised("growth")) == set(GROWTHS)
 
 
 @pytest.mark.parametrize("machine", ["quiet", "busy"])
@@ -120,3 +163,143 @@ def test_accuracy(samples: str, retention: str) -> None:
         assert shares[0] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / draws)
     if float(retention) >= 0.95:
         assert shares[1] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / draws)
+
+
+@pytest.mark.parametrize(("classes", "samples", "retention"), SLICES)
+def test_slices(classes: str, samples: str, retention: str) -> None:
+    """One class retains so much; all others retain 0.99, of a baseline that is right on 0.95."""
+    threshold = Threshold(0.5, "more_than")
+    index = np.repeat(np.arange(int(classes)), int(samples))
+    kept = np.where(index == 0, float(retention), 0.99)
+    generator = np.random.default_rng([int(classes), int(samples), round(100 * float(retention))])
+    outcomes = []
+    for _ in range(SLICE_TRIALS):
+        baseline = generator.random(len(index)) < 0.95
+        candidate = baseline & (generator.random(len(index)) < kept)
+        quality = PairedQuality(
+            "accuracy",
+            "proportion",
+            baseline.astype(np.float64),
+            candidate.astype(np.float64),
+            index,
+        )
+        outcomes.append(judge_slices(quality, threshold).outcome)
+    shares = [outcomes.count(name) / SLICE_TRIALS for name in ("pass", "fail", "inconclusive")]
+    assert shares == pytest.approx(promised("slices")[classes, samples, retention], abs=0.03)
+    if float(retention) <= 0.5 and samples != "10":
+        assert shares[0] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / SLICE_TRIALS)
+    if float(retention) >= 0.5:
+        assert shares[1] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / SLICE_TRIALS)
+
+
+def watched(judge: Any, limit: float, samples: Any, cut: Any) -> str:
+    """Return what a gate says when it is asked after each part, as in a session."""
+    threshold = Threshold(limit, "at_most")
+    for turns in PARTS:
+        verdict = judge(cut(samples, turns), threshold)
+        if is_settled(verdict, turns):
+            break
+    return str(verdict.outcome)
+
+
+def shares_of(outcomes: list[str]) -> list[float]:
+    return [outcomes.count(name) / len(outcomes) for name in ("pass", "fail", "inconclusive")]
+
+
+def margin(rate: float, trials: int) -> float:
+    """Return what a share may reach by chance where its probability is ``rate``."""
+    return rate + 2 * float(np.sqrt(rate * (1 - rate) / trials))
+
+
+@pytest.mark.parametrize(("machine", "share", "kind"), STRAGGLERS)
+def test_stragglers(simulate_turns: Any, cut: Any, machine: str, share: str, kind: str) -> None:
+    seed = [11, machine == "busy", round(1000 * float(share)), kind == "waiting"]
+    generator = np.random.default_rng(seed)
+    outcomes = []
+    for _ in range(STABILITY_TRIALS):
+        samples = simulate_turns(
+            generator,
+            turns=PARTS[-1],
+            share=float(share),
+            idle=kind == "waiting",
+            busy=machine == "busy",
+        )
+        outcomes.append(watched(judge_latency_tail, 0.005, samples, cut))
+    shares = shares_of(outcomes)
+    assert shares == pytest.approx(promised("stragglers")[machine, share, kind], abs=0.05)
+    if float(share) >= 0.005:
+        assert shares[0] <= margin(0.05, STABILITY_TRIALS)
+    if float(share) <= 0.005:
+        assert shares[1] <= margin(0.05, STABILITY_TRIALS)
+
+
+@pytest.mark.parametrize(("machine", "growth"), DRIFTS)
+def test_drift(simulate_turns: Any, cut: Any, machine: str, growth: str) -> None:
+    generator = np.random.default_rng([12, machine == "busy", round(100 * float(growth))])
+    outcomes = []
+    for _ in range(STABILITY_TRIALS):
+        samples = simulate_turns(
+            generator, turns=PARTS[-1], growth=float(growth), busy=machine == "busy"
+        )
+        outcomes.append(watched(judge_latency_drift, 1.10, samples, cut))
+    shares = shares_of(outcomes)
+    assert shares == pytest.approx(promised("drift")[machine, growth], abs=0.05)
+    if float(growth) <= 1:
+        assert shares[1] == 0
+    if float(growth) >= 1.5:
+        assert shares[0] == 0
+
+
+@pytest.mark.parametrize(("leak", "steps"), GROWTHS)
+def test_growth(simulate_turns: Any, cut: Any, leak: str, steps: str) -> None:
+    generator = np.random.default_rng([13, round(100 * float(leak)), int(steps)])
+    outcomes = []
+    for _ in range(STABILITY_TRIALS // 2):
+        samples = simulate_turns(
+            generator, turns=PARTS[-1], leak_bytes=1024 * float(leak), step_every=int(steps)
+        )
+        outcomes.append(watched(judge_memory_growth, float(2**20), samples, cut))
+    shares = shares_of(outcomes)
+    assert shares == pytest.approx(promised("growth")[leak, steps], abs=0.05)
+    # 1.024 KiB a call are the limit, 1 MiB per 1,000 calls.
+    assert shares[0 if float(leak) > 1.024 else 1] == 0
+
+
+@pytest.mark.parametrize("retention", WHOLE)
+def test_whole(retention: str) -> None:
+    """Four classes alike, 600 samples: the candidate keeps so much of the baseline's answers."""
+    generator = np.random.default_rng(round(100 * float(retention)))
+    outcomes = []
+    for _ in range(WHOLE_TRIALS):
+        labels = generator.integers(0, 4, 600)
+        other = (labels + generator.integers(1, 4, 600)) % 4
+        is_right = generator.random(600) < 0.9
+        is_kept = is_right & (generator.random(600) < float(retention))
+        quality = corpus_quality(
+            f1,
+            "f1",
+            {"y": np.where(is_right, labels, other)},
+            {"y": np.where(is_kept, labels, other)},
+            labels,
+        )
+        outcomes.append(judge_accuracy(quality, Threshold(0.95, "more_than")).outcome)
+    shares = [outcomes.count(name) / WHOLE_TRIALS for name in ("pass", "fail", "inconclusive")]
+    assert shares == pytest.approx(promised("whole")[(retention,)], abs=0.05)
+
+
+@pytest.mark.parametrize("mean", COSINES)
+def test_cosine(mean: str) -> None:
+    """200 samples; the distance to a cosine of 1 has a gamma distribution of shape 2."""
+    generator = np.random.default_rng(round(1000 * float(mean)))
+    outcomes = []
+    for _ in range(COSINE_TRIALS):
+        cosines = np.clip(1 - generator.gamma(2, (1 - float(mean)) / 2, 200), -1, 1)
+        kept = np.ones(200)
+        quality = PairedQuality(
+            "cosine", "embedding", kept, kept, None, cosines={"cosine": cosines}
+        )
+        outcomes.append(judge_accuracy(quality, Threshold(0.95, "more_than")).outcome)
+    shares = [outcomes.count(name) / COSINE_TRIALS for name in ("pass", "fail", "inconclusive")]
+    assert shares == pytest.approx(promised("cosine")[(mean,)], abs=0.03)
+    if float(mean) <= 0.958:
+        assert shares[0] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / COSINE_TRIALS)

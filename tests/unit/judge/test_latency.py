@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -8,7 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_edgeai.judge.latency import judge_latency_consistency
+from pytest_edgeai.judge.latency import (
+    MINIMUM_ROUNDS,
+    judge_latency_consistency,
+    minimum_rounds,
+)
 from pytest_edgeai.records import PairedTimings, Threshold, Verdict, to_json
 
 DEFAULT = Threshold(1.10, "at_most")
@@ -65,7 +70,7 @@ def test_verdict_follows_the_interval_and_slower_is_never_better(
     assert low is not None
     assert high is not None
     assert low <= verdict.observed <= high
-    if rounds < 100:
+    if rounds < MINIMUM_ROUNDS:
         expected = "inconclusive"
     else:
         expected = "fail" if low > 1.1 else "pass" if high <= 1.25 else "inconclusive"
@@ -76,17 +81,98 @@ def test_verdict_follows_the_interval_and_slower_is_never_better(
 
 
 def test_too_few_rounds_name_the_number_needed(make_timings: Any) -> None:
-    verdict = judge(make_timings(*draw(1, 99, 0.5)))
+    verdict = judge(make_timings(*draw(1, 129, 0.5)))
     assert verdict.outcome == "inconclusive"
-    assert "undecided after 99 rounds, the budget is used up" in verdict.reason
-    assert "100 rounds are needed" in verdict.reason
+    assert "undecided after 129 rounds, the budget is used up" in verdict.reason
+    assert "130 rounds are needed" in verdict.reason
     nothing = judge(make_timings([], []))
     assert (nothing.outcome, nothing.observed) == ("inconclusive", None)
     assert "no round was measured" in nothing.reason
 
 
+@pytest.mark.parametrize(("percentile", "rounds"), [(90, 64), (95, 130), (99, 662)])
+def test_early_stopping_says_how_many_rounds_a_percentile_takes(
+    percentile: float, rounds: int
+) -> None:
+    # The floors of MLPerf LoadGen for an estimate at p90 and p99 are 64 and 662 queries.
+    assert minimum_rounds(percentile) == rounds
+    for count in (rounds - 1, rounds):
+        over = 1 - percentile / 100
+        at_most_one = (1 - over) ** count + count * over * (1 - over) ** (count - 1)
+        assert (at_most_one <= 0.01) == (count == rounds)
+
+
+@given(st.floats(50.01, 99.9), st.floats(50.01, 99.9))
+def test_higher_percentiles_take_no_fewer_rounds(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    assert minimum_rounds(low) <= minimum_rounds(high)
+
+
+@pytest.mark.parametrize(("rounds", "outcome"), [(661, "inconclusive"), (662, "pass")])
+def test_a_comparison_at_p99_takes_662_rounds(make_timings: Any, rounds: int, outcome: str) -> None:
+    verdict = judge_latency_consistency(
+        make_timings(*draw(1, rounds, 0.5)),
+        DEFAULT,
+        absolute_limits_ns={},
+        budget_spent=True,
+        seed=1,
+        percentile=99,
+    )
+    assert verdict.outcome == outcome
+    assert "p99 is 0." in verdict.reason
+    assert ("662 rounds are needed" in verdict.reason) == (outcome == "inconclusive")
+    assert (verdict.details["percentile"], verdict.details["minimum_rounds"]) == (99, 662)
+
+
+def test_a_tail_beyond_p95_is_found_at_p99_alone(make_timings: Any) -> None:
+    baseline, candidate = draw(1, 1500, 0.9)
+    candidate[::40] *= 6
+    timings = make_timings(baseline, candidate)
+    outcomes = {
+        percentile: judge_latency_consistency(
+            timings,
+            DEFAULT,
+            absolute_limits_ns={},
+            budget_spent=True,
+            seed=1,
+            percentile=percentile,
+        ).outcome
+        for percentile in (95, 99)
+    }
+    assert outcomes == {95: "pass", 99: "fail"}
+
+
+@pytest.mark.parametrize("percentile", [50, 100, 0.99, math.nan])
+def test_an_impossible_percentile_raises(make_timings: Any, percentile: float) -> None:
+    with pytest.raises(ValueError, match="percentile"):
+        judge_latency_consistency(
+            make_timings(*draw(1, 200, 0.5)),
+            DEFAULT,
+            absolute_limits_ns={},
+            budget_spent=True,
+            seed=1,
+            percentile=percentile,
+        )
+
+
+def test_waits_and_an_endless_warm_up_are_said(make_timings: Any) -> None:
+    timings = dataclasses.replace(
+        make_timings(*draw(1, 200, 0.5)),
+        wait_before_round=np.array([30]),
+        wait_ns=np.array([500_000_000]),
+        warm_up_calls=np.array([100, 5000]),
+        warm_up_settled=np.array([True, False]),
+    )
+    verdict = judge(timings)
+    assert verdict.reason.endswith(
+        "; contended: waited 1 time, 0.5 s; the candidate was still getting faster after 5,000 "
+        "calls of warm-up"
+    )
+    assert verdict.details["waits"][0]["before_round"] == 30
+
+
 def test_noise_asks_for_more_rounds(make_timings: Any) -> None:
-    verdict = judge(make_timings(*draw(1, 100, 1.0, 1.0)))
+    verdict = judge(make_timings(*draw(1, 150, 1.0, 1.0)))
     assert verdict.outcome == "inconclusive"
     assert "rounds are needed" in verdict.reason
     assert verdict.advice

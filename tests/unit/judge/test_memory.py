@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -144,3 +145,32 @@ def test_footprint_takes_the_worst_repeat() -> None:
 def test_missing_or_impossible_footprint_is_an_error(footprint: Any) -> None:
     limit = Threshold(100 * MIB, "at_most")
     assert judge_memory_footprint(samples((40,), (5,), footprint), limit).outcome == "error"
+
+
+def test_the_steady_state_is_stated_and_decides_nothing() -> None:
+    peaks = samples((40, 40, 40), (10, 10, 10))
+    steady = dataclasses.replace(
+        peaks,
+        baseline_steady_bytes=(20 * MIB, 21 * MIB, 20 * MIB),
+        candidate_steady_bytes=(30 * MIB,) * 3,
+        steady_definition="linux-resident-growth-less-code-pages",
+    )
+    verdict = judge_memory(steady, HALF)
+    assert verdict.outcome == judge_memory(peaks, HALF).outcome == "pass"
+    assert (
+        "10.0 MiB instead of 40.0 MiB at the peak (after the runs 30.0 MiB instead of 20.0 MiB)"
+    ) in verdict.reason
+    assert verdict.details["candidate_steady_bytes"] == [30 * MIB] * 3
+    assert verdict.details["steady_definition"] == steady.steady_definition
+    assert "after the runs" not in judge_memory(peaks, HALF).reason
+
+
+def test_mapped_weights_that_count_although_nobody_touched_them_are_stated() -> None:
+    mapped = dataclasses.replace(
+        samples((40, 40, 40), (10, 10, 10)),
+        baseline_untouched_bytes=9 * MIB,
+        candidate_untouched_bytes=2 * MIB,
+    )
+    verdict = judge_memory(mapped, HALF)
+    assert "counting 2.0 MiB and 9.0 MiB of mapped weights that were not touched" in verdict.reason
+    assert verdict.details["baseline_untouched_bytes"] == 9 * MIB

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from typing import Any
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from pytest_edgeai.judge.speed import Mode, judge_speed, speed_decided
+from pytest_edgeai.judge.procedure import Mode
+from pytest_edgeai.judge.speed import judge_speed, speed_decided
 from pytest_edgeai.records import Threshold, to_json
 
 TWICE = Threshold(2.0, "at_least", "edgeai.toml")
@@ -202,6 +204,21 @@ def test_contended_measurement_is_flagged_with_advice(make_timings: Any) -> None
     verdict = judge_speed(make_timings(3 * a, 3 * b, a, b), TWICE, budget_spent=True)
     assert verdict.details["contended"] is True
     assert "quiet the machine" in verdict.advice
+
+
+@pytest.mark.parametrize("ratio", [1.4, 2.8])
+def test_waits_are_said_whatever_the_verdict(make_timings: Any, ratio: float) -> None:
+    a, b = lognormal(1, 60, ratio)
+    timings = make_timings(a, b, a, b)
+    plain = judge_speed(timings, TWICE, budget_spent=False)
+    waited = dataclasses.replace(
+        timings, wait_before_round=np.array([30]), wait_ns=np.array([10**9])
+    )
+    verdict = judge_speed(waited, TWICE, budget_spent=False)
+    assert (verdict.outcome, verdict.observed) == (plain.outcome, plain.observed)
+    assert verdict.reason == plain.reason + "; contended: waited 1 time, 1 s"
+    assert verdict.details["waits"][0]["seconds"] == 1.0
+    assert plain.details["waits"] == []
 
 
 def test_dependent_rounds_are_warned_about(make_timings: Any) -> None:

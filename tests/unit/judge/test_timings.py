@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pytest_edgeai.judge.timings import is_contended, latency_details, timings_fault
+from pytest_edgeai.judge.timings import (
+    conduct_details,
+    conduct_text,
+    contention,
+    is_contended,
+    latency_details,
+    timings_fault,
+)
 
 
 def test_contended_by_idle_share(make_timings: Any) -> None:
@@ -29,6 +37,46 @@ def test_contended_by_preemptions(make_timings: Any) -> None:
 def test_more_cpu_than_wall_time_is_no_contention(make_timings: Any) -> None:
     wall = np.full(10, 1_000_000)
     assert not is_contended(make_timings(wall, wall, 2 * wall, 2 * wall))
+
+
+def test_contention_states_both_shares(make_timings: Any) -> None:
+    cpu = np.full(10, 1_000_000)
+    timings = make_timings(4 * cpu, 4 * cpu, cpu, cpu, preemptions=1)
+    timings.candidate_preemptions[5:] = 0
+    seen = contention(timings)
+    assert (seen.preempted_share, seen.idle_share, seen.misleads) == (0.75, 0.75, True)
+    assert contention(make_timings(cpu, cpu)).idle_share is None
+
+
+def test_each_wait_says_what_the_rounds_before_it_were_like(make_timings: Any) -> None:
+    cpu = np.full(150, 1_000_000)
+    wall = cpu.copy()
+    wall[:50] *= 4
+    timings = dataclasses.replace(
+        make_timings(wall, wall, cpu, cpu),
+        wait_before_round=np.array([50, 125]),
+        wait_ns=np.array([500_000_000, 11_500_000_000]),
+        warm_up_calls=np.array([110, 150]),
+        warm_up_settled=np.array([True, True]),
+    )
+    timings.baseline_preemptions[75:125] = 1
+    assert conduct_details(timings) == {
+        "warm_up": {
+            "baseline": {"calls": 110, "settled": True},
+            "candidate": {"calls": 150, "settled": True},
+        },
+        "waits": [
+            {"before_round": 50, "seconds": 0.5, "preempted_share": 0.0, "idle_share": 0.75},
+            {"before_round": 125, "seconds": 11.5, "preempted_share": 0.5, "idle_share": 0.0},
+        ],
+    }
+    assert conduct_text(timings) == "; contended: waited 2 times, 12 s"
+
+
+def test_a_quiet_measurement_says_nothing_of_its_conduct(make_timings: Any) -> None:
+    timings = make_timings(np.full(5, 100), np.full(5, 100))
+    assert conduct_text(timings) == ""
+    assert conduct_details(timings) == {"warm_up": {}, "waits": []}
 
 
 def test_details_hold_numpys_percentiles(make_timings: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -15,6 +16,7 @@ from pytest_edgeai.measure.latency import (
     LEAD_IN_CALLS,
     LEAD_IN_NEEDLESS_NS,
     LEAD_IN_NS,
+    PAUSE_BETWEEN_ATTEMPTS_S,
     ROUNDS_PER_ATTEMPT,
     WARM_UP_CALLS,
     CallTimes,
@@ -24,10 +26,13 @@ from pytest_edgeai.measure.latency import (
     paired,
     run_bursts,
     run_round,
+    settled,
     summarize,
     summarize_times,
     warm_up,
 )
+from pytest_edgeai.measure.waiting import JUDGED_ROUNDS, LARGEST_WAITING_SHARE, Clock
+from pytest_edgeai.measure.warmup import FEWEST_CALLS, MOST_CALLS, WINDOW_CALLS, WINDOW_NS
 from pytest_edgeai.records import PairedTimings
 from pytest_edgeai.worker.timing import time_calls
 
@@ -53,6 +58,33 @@ def quick() -> Local:
     return Local(lambda: sum(range(2000)))
 
 
+class Simulated:
+    """A model whose calls take what they are told to, on a machine whose clock they move.
+
+    Its calls get faster by two thousandths from one to the next for ``faster_after`` calls.
+    """
+
+    def __init__(
+        self, call_ns: int, *, faster_after: int = 0, machine: Machine | None = None
+    ) -> None:
+        self.cpu_time_is_valid = True
+        self.turns: list[int] = []
+        self._call_ns = call_ns
+        self._faster_after = faster_after
+        self._machine = machine
+
+    def time_calls(self, calls: int) -> CallTimes:
+        position = sum(self.turns) + np.arange(calls)
+        self.turns.append(calls)
+        factor = 1.002 ** -np.minimum(position, self._faster_after).astype(np.float64)
+        wall_ns = np.maximum(1, self._call_ns * factor).astype(np.int64)
+        busy = False
+        if self._machine is not None:
+            busy = self._machine.busy(self._machine.now_s)
+            self._machine.now_s += float(wall_ns.sum()) / 1e9
+        return CallTimes(wall_ns, wall_ns, np.full(calls, int(busy)))
+
+
 @given(st.floats(min_value=0, max_value=1e11))
 def test_a_turn_begins_with_few_calls_that_take_little_time(call_ns: float) -> None:
     calls = lead_in_calls(call_ns)
@@ -68,9 +100,17 @@ def test_slower_models_take_no_more_calls_to_lead_in(one: float, other: float) -
 
 
 def test_warm_up_runs_every_model_and_says_how_its_turns_begin() -> None:
-    fast, slow = quick(), Local(lambda: time.sleep(0.017))
+    fast, slow = Simulated(100_000), Simulated(17_000_000)
     assert warm_up([fast, slow]) == [LEAD_IN_CALLS, 0]
-    assert fast.turns == slow.turns == [WARM_UP_CALLS]
+    # Two windows of 50 calls each; the second is no faster.
+    assert sum(fast.turns) == 2 * WINDOW_CALLS
+    assert sum(slow.turns) == 2 * math.ceil(WINDOW_NS / 17e6)
+
+
+def test_a_time_limit_ends_a_warm_up_with_what_two_windows_say() -> None:
+    model = Simulated(200_000_000)
+    (known,) = settled([model], limit_s=0.1)
+    assert (known.calls, known.settled, known.call_ns) == (2 * FEWEST_CALLS, True, 200e6)
 
 
 def test_a_round_judges_the_last_call_of_each_turn_and_keeps_the_others() -> None:
@@ -182,17 +222,127 @@ def test_interleave_adds_to_earlier_rounds_as_a_further_attempt() -> None:
     assert timings.attempt.tolist() == [0] * 10 + [1] * 10
 
 
-def test_interleave_ends_an_attempt_and_asks_about_contention() -> None:
+class Machine:
+    """Two models and a clock that only they and pauses move; other processes come and go.
+
+    ``busy`` says from the time and the number of waits so far whether calls are preempted.
+    """
+
+    def __init__(self, busy: Callable[[float], bool]) -> None:
+        self.now_s = 0.0
+        self.slept: list[float] = []
+        self.said: list[tuple[int, float]] = []
+        self.busy = busy
+        self.models = Simulated(1_000_000, machine=self), Simulated(1_000_000, machine=self)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_s += seconds
+
+    def measure(self, rounds: int, *, budget_s: float = 1000.0) -> tuple[Rounds, PairedTimings]:
+        measured = Rounds.of(2)
+        timings, _ = interleave(
+            *self.models,
+            measured,
+            decided=lambda timings: timings.rounds >= rounds,
+            is_contended=lambda timings: bool((timings.baseline_preemptions > 0).all()),
+            budget_s=budget_s,
+            generator=random.Random(0),
+            progress=lambda count, seconds: None,
+            waiting=lambda count, seconds: self.said.append((count, seconds)),
+            clock=Clock(lambda: self.now_s, self.sleep),
+        )
+        return measured, timings
+
+
+def test_a_quiet_machine_is_never_waited_for() -> None:
+    machine = Machine(lambda now_s: False)
+    _, timings = machine.measure(290)
+    assert machine.slept == []
+    assert timings.wait_ns.tolist() == []
+    assert timings.warm_up_calls.tolist() == [2 * WINDOW_CALLS] * 2
+    assert timings.warm_up_settled.tolist() == [True, True]
+
+
+def test_contention_is_waited_out_and_every_round_is_kept() -> None:
+    machine = Machine(lambda now_s: now_s < 7.0)
+    _, timings = machine.measure(200)
+    # A machine that is busy for 7 s is waited for with growing pauses, then no more.
+    assert machine.slept == [0.5, 1.0, 2.0]
+    assert machine.said == list(zip(timings.wait_before_round.tolist(), machine.slept, strict=True))
+    assert timings.wait_before_round.tolist() == [50, 100, 150]
+    assert timings.wait_ns.tolist() == [500_000_000, 1_000_000_000, 2_000_000_000]
+    assert timings.rounds == 200
+    assert np.count_nonzero(timings.baseline_preemptions) == 150
+    # Each wait is followed by calls that make the models warm again and do not count.
+    assert timings.warm_up_calls.tolist() == [2 * WINDOW_CALLS + 3 * WARM_UP_CALLS] * 2
+
+
+def test_a_clear_case_is_decided_before_anything_is_waited_for() -> None:
+    machine = Machine(lambda now_s: True)
+    machine.measure(JUDGED_ROUNDS)
+    assert machine.slept == []
+
+
+def test_a_machine_that_is_never_quiet_costs_a_fifth_of_the_budget() -> None:
+    machine = Machine(lambda now_s: True)
+    _, timings = machine.measure(10**6, budget_s=20.0)
+    waits = timings.wait_ns.sum() / 1e9
+    assert waits == pytest.approx(LARGEST_WAITING_SHARE * 20.0)
+    pauses = [slept for slept in machine.slept if slept == PAUSE_BETWEEN_ATTEMPTS_S]
+    assert machine.now_s == pytest.approx(20.0, abs=PAUSE_BETWEEN_ATTEMPTS_S + 0.1)
+    assert len(pauses) >= 1
+    assert timings.rounds > 250
+
+
+def test_a_pause_between_attempts_makes_the_models_warm_again() -> None:
+    machine = Machine(lambda now_s: False)
+    rounds, timings = machine.measure(ROUNDS_PER_ATTEMPT + 1)
+    assert machine.slept == [PAUSE_BETWEEN_ATTEMPTS_S]
+    assert set(timings.attempt.tolist()) == {0, 1}
+    assert rounds.warm_up_calls == [2 * WINDOW_CALLS + WARM_UP_CALLS] * 2
+
+
+def test_a_later_measurement_adds_to_the_calls_of_the_warm_up() -> None:
+    machine = Machine(lambda now_s: False)
+    rounds, _ = machine.measure(10)
+    interleave(
+        Simulated(1_000_000, faster_after=10**6),
+        machine.models[1],
+        rounds,
+        decided=lambda timings: timings.rounds >= 20,
+        is_contended=lambda timings: False,
+        budget_s=60.0,
+        generator=random.Random(0),
+        progress=lambda count, seconds: None,
+        clock=Clock(lambda: machine.now_s, machine.sleep),
+    )
+    assert rounds.warm_up_calls == [2 * WINDOW_CALLS + MOST_CALLS, 4 * WINDOW_CALLS]
+    assert rounds.warm_up_settled == [False, True]
+    timings = paired(rounds, cpu_time_is_valid=True)
+    assert timings.warm_up_settled.tolist() == [False, True]
+
+
+def test_an_earlier_attempt_is_never_judged_for_contention_again() -> None:
+    machine = Machine(lambda now_s: now_s < 0.6)
+    rounds, _ = machine.measure(25)
     asked: list[int] = []
 
     def contended(timings: PairedTimings) -> bool:
         asked.append(timings.rounds)
-        return True
+        return False
 
-    timings, spent = measure(lambda timings: False, Rounds.of(2), budget_s=2.0, contended=contended)
-    assert spent
-    assert asked == [ROUNDS_PER_ATTEMPT]
-    assert timings.rounds == ROUNDS_PER_ATTEMPT
+    interleave(
+        *machine.models,
+        rounds,
+        decided=lambda timings: timings.rounds >= 25 + 2 * JUDGED_ROUNDS + 5,
+        is_contended=contended,
+        budget_s=60.0,
+        generator=random.Random(0),
+        progress=lambda count, seconds: None,
+        clock=Clock(lambda: machine.now_s, machine.sleep),
+    )
+    assert asked == [JUDGED_ROUNDS, JUDGED_ROUNDS]
 
 
 def test_summaries_are_percentiles_of_the_judged_calls() -> None:
@@ -214,11 +364,11 @@ def test_a_summary_leaves_out_cpu_time_that_says_nothing() -> None:
 
 def test_a_burst_keeps_many_calls_of_every_turn() -> None:
     fast, slow = quick(), Local(lambda: time.sleep(0.04))
-    measured = run_bursts([fast, slow], random.Random(1), rounds=4, time_limit_s=60.0)
+    measured = run_bursts([fast, slow], random.Random(1), rounds=4, time_limit_s=0.5)
     assert len(measured) == 4
     assert len(measured.wall_ns[0]) == 4 * BURST_CALLS
     assert len(measured.wall_ns[1]) == 4
-    assert set(fast.turns[2:]) == {LEAD_IN_CALLS + BURST_CALLS}
+    assert fast.turns[-4:] == [LEAD_IN_CALLS + BURST_CALLS] * 4
     assert min(measured.wall_ns[1]) >= 40_000_000
     assert [len(column) for column in measured.lead_in_wall_ns] == [4 * LEAD_IN_CALLS, 0]
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_edgeai.errors import EdgeAIError, UserError
-from pytest_edgeai.promote.bundle import bundle_problems, portable_name, promote, read_current
+from pytest_edgeai.promote.bundle import bundle_problems, promote, read_current
+from pytest_edgeai.promote.names import portable_name
 from pytest_edgeai.report.content import CandidateReport, ModelReport
 
 Made = tuple[CandidateReport, ModelReport]

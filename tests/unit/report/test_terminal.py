@@ -85,6 +85,9 @@ def test_stages_show_where_the_gain_comes_from(typical: Report) -> None:
     assert "stage latency p50 vs baseline threads size accuracy memory" in lines
     assert "baseline 4.11 ms 1.00× 1 22.0 MiB 0.9815 48.2 MiB" in lines
     assert "accelerated 861 µs 4.78× 2 5.63 MiB 0.9815 19.1 MiB" in lines
+    wide = [" ".join(line.split()) for line in text(typical, 120).splitlines()]
+    assert "stage latency p50 vs baseline threads size accuracy memory steady" in wide
+    assert "baseline 4.11 ms 1.00× 1 22.0 MiB 0.9815 48.2 MiB 24.1 MiB" in wide
 
 
 def test_several_candidates_stand_beside_their_own_baselines(typical: Report) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from pytest_edgeai.selfcheck.cases import (
     CheckedCase,
     TimedCase,
     UncoveredCase,
+    WatchedCase,
     share_of_time,
     shares,
 )
+from pytest_edgeai.selfcheck.planted import PlantedModel
 
 TIMED = [case for case in CASES if isinstance(case, TimedCase)]
 
@@ -57,6 +60,19 @@ def test_the_truth_follows_from_the_work(case: TimedCase) -> None:
             assert question.truth == ("missed" if case.candidate.tail_every else "met")
     baseline, candidate = case.models(10 * STEPS)
     assert candidate.repetitions * STEPS == baseline.repetitions * case.work
+
+
+def test_every_gate_of_stability_has_a_fault_to_find() -> None:
+    watched = [case for case in CASES if isinstance(case, WatchedCase)]
+    assert sorted(case.missed for case in watched) == [
+        "latency_drift",
+        "latency_tail",
+        "memory_growth",
+    ]
+    for case in watched:
+        baseline, candidate = case.models(10 * STEPS)
+        assert baseline == PlantedModel(repetitions=10 * STEPS)
+        assert candidate == replace(case.candidate, repetitions=10 * STEPS) != baseline
 
 
 def test_work_that_is_no_whole_number_is_refused() -> None:

@@ -60,6 +60,11 @@ def test_the_work_is_as_planted() -> None:
     tail = products(PlantedModel(repetitions=5, tail_every=10, tail_factor=4), 2000)
     assert set(tail) == {5, 20}
     assert 150 <= tail.count(20) <= 250
+    regular = PlantedModel(repetitions=5, tail_every=10, tail_factor=4, tail_regular=True)
+    assert products(regular, 40) == [*[5] * 9, 20] * 4
+    drift = products(PlantedModel(repetitions=20, drift_calls=10), 21)
+    assert (drift[0], drift[10], drift[20]) == (20, 30, 40)
+    assert drift == sorted(drift)
 
 
 def test_memory_is_held_and_leaks_as_planted() -> None:

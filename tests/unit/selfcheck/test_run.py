@@ -62,6 +62,18 @@ def test_a_pair_is_measured_and_judged(tmp_path: Path) -> None:
     assert self_check.noise.measurements == len(result.details["rounds"]) >= 1
 
 
+def test_a_pair_is_watched_and_judged(tmp_path: Path) -> None:
+    """A leak is found to the page whatever the machine does, where there is time for 12 turns."""
+    self_check, (case,) = check(tmp_path, "slow-leak", budget_s=4.0)
+    result = self_check.run(case)
+    if result.not_run:  # another session was measuring all the while
+        pytest.skip(result.not_run)
+    assert result.falsehoods == ()
+    assert result.group == "stability"
+    assert len(result.details["answers"]) == 3 * len(result.details["turns"])
+    assert result.counts.missed == len(result.details["turns"]) >= 1
+
+
 def test_what_cannot_be_written_is_an_error_of_the_case(tmp_path: Path) -> None:
     self_check, (case,) = check(tmp_path, "artifacts", budget_s=1.0)
     (tmp_path / "artifacts").mkdir()

@@ -1,0 +1,133 @@
+"""What a person and a deployment read of a bundle: the model card and the deployment descriptor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from pytest_edgeai.plan.targets import PACKAGES
+from pytest_edgeai.promote.bom import BOM, render_bom
+from pytest_edgeai.promote.certificate import Provenance
+from pytest_edgeai.records import JSON, Artifact, Stage, artifact_root, to_json
+from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
+from pytest_edgeai.report.markdown import escape, render_markdown
+
+CARD = "README.md"
+DEPLOYMENT = "deployment.json"
+DEPLOYMENT_SCHEMA = "pytest-edgeai/deployment/1"
+ROLLBACK = "pytest-edgeai registry rollback REGISTRY"
+
+
+def describer(
+    report: Report,
+    model: ModelReport,
+    candidate: CandidateReport,
+    artifact: Artifact,
+    provenance: Provenance,
+) -> Callable[[Mapping[str, str]], Mapping[str, str]]:
+    """Return what makes the documents of a bundle, given the SHA-256 of its artifact's files.
+
+    Args:
+        report: the session's, with this candidate alone.
+        model: the candidate's model.
+        candidate: what is promoted.
+        artifact: its artifact.
+        provenance: the data and the tools.
+    """
+
+    def describe(files: Mapping[str, str]) -> Mapping[str, str]:
+        return {
+            CARD: render_card(report, model, candidate, artifact, provenance),
+            BOM: render_bom(report, model, candidate, artifact, provenance, files),
+            DEPLOYMENT: render_deployment(report, model, candidate, artifact),
+        }
+
+    return describe
+
+
+def render_card(
+    report: Report,
+    model: ModelReport,
+    candidate: CandidateReport,
+    artifact: Artifact,
+    provenance: Provenance,
+) -> str:
+    """Return the model card in Markdown, with the measured table of the report."""
+    lines = [
+        f"# {escape(model.name)}: {escape(candidate.id)}",
+        "",
+        f"- Task: {escape(model.task)}",
+        f"- Target: {escape(candidate.target)}",
+        f"- Made from: `{model.sha256}` ({escape(model.baseline_precision or 'unknown')} "
+        f"in {escape(model.baseline_framework)})",
+        f"- Made by: {escape(artifact.framework)}, {escape(candidate.recipe.scheme)}; "
+        f"{escape(', '.join(f'{k} {v}' for k, v in sorted(artifact.versions.items())))}",
+        f"- Precision: {escape(artifact.claimed_precision)}, {artifact.size_bytes:,} bytes, "
+        f"artifact `{artifact.sha256}`",
+        *_data(provenance),
+        "",
+        "Its licence, and what it is for beyond this data, are those of the original unless "
+        "somebody says otherwise; what was measured does not tell.",
+        "",
+    ]
+    return "\n".join(lines) + "\n" + render_markdown(report)
+
+
+def _data(provenance: Provenance) -> list[str]:
+    words = {"evaluation": "Judged with", "calibration": "Calibrated with"}
+    return [
+        f"- {words[name]}: {facts['samples']} samples, data `{facts['sha256']}`"
+        for name in words
+        if (facts := provenance.data.get(name)) is not None
+    ]
+
+
+def render_deployment(
+    report: Report, model: ModelReport, candidate: CandidateReport, artifact: Artifact
+) -> str:
+    """Return what a deployment has to know, as JSON of :data:`DEPLOYMENT_SCHEMA`."""
+    root = artifact_root(artifact.path)
+    main = artifact.path.relative_to(root).as_posix()
+    quantized = next((stage for stage in candidate.stages if stage.name == "quantized"), None)
+    host = next((each for each in report.hosts if each.target == candidate.target), None)
+    content = {
+        "schema": DEPLOYMENT_SCHEMA,
+        "model": model.name,
+        "target": candidate.target,
+        "candidate": candidate.id,
+        "framework": {
+            "name": artifact.framework,
+            "versions": to_json(artifact.versions),
+            "runtime": to_json(quantized.runtime) if quantized else None,
+        },
+        "quantization": {
+            "scheme": candidate.recipe.scheme,
+            "precision": artifact.claimed_precision,
+        },
+        "packaging": {
+            "load": "artifact" if main == "." else f"artifact/{main}",
+            "size_bytes": artifact.size_bytes,
+            "fits": {
+                package.name: artifact.size_bytes <= package.limit_bytes
+                for package in PACKAGES.values()
+                if candidate.target in package.targets
+            },
+        },
+        "measured": {
+            "host": host and {"cpu_model": host.facts.cpu_model, "proxy": host.proxy},
+            **_measured(quantized),
+        },
+        "rollback": {"command": [*ROLLBACK.split(), model.name, candidate.target]},
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _measured(stage: Stage | None) -> dict[str, JSON]:
+    """Return what monitoring can hold against what it sees; ``None`` where it was not measured."""
+    latency = to_json(stage.latency) if stage else {}
+    return {
+        **{name: latency.get(name) for name in ("p50_ns", "p95_ns", "p99_ns")},
+        "memory_bytes": stage.memory_bytes if stage else None,
+        "metric": stage.metric if stage else None,
+        "score": to_json(stage.score) if stage else None,
+    }

@@ -1,0 +1,288 @@
+"""A registry of signed bundles in a plain directory.
+
+::
+
+    registry.json                    marks the directory
+    bundles/<digest>/...             whole bundles by content address, never changed
+    pointers/<model>/<target>.json   which bundle is current and which was before
+    log.jsonl                        one line for each promotion and rollback
+    staging/                         what is being copied
+
+A change takes effect when its pointer is renamed into place. Before that its line is appended to
+the log; a last line whose pointer was never written did not happen: readers leave it out, and the
+next change takes its place. So whenever a process dies, the old or the new state is there, and
+nothing in between.
+
+Changes hold a lock while they take effect, and not while they copy. Each is made on the state that
+it saw when it began; where another one came first, it is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_edgeai.errors import EdgeAIError
+from pytest_edgeai.files import sync_directory, write_atomically
+from pytest_edgeai.promote.keys import PublicKey
+from pytest_edgeai.promote.registry_files import (
+    copy_files,
+    locked,
+    make_registry,
+    staging,
+    sweep,
+)
+from pytest_edgeai.promote.registry_log import (
+    Damaged,
+    Entry,
+    Pair,
+    current_and_previous,
+    render_entry,
+)
+from pytest_edgeai.promote.registry_state import RegistryState, Snapshot, as_user_error
+from pytest_edgeai.promote.verification import (
+    CERTIFICATE,
+    Rejected,
+    Verified,
+    check_names,
+    verify_bundle,
+)
+
+POINTER_SCHEMA = "pytest-edgeai/pointer/1"
+
+
+class Refused(EdgeAIError):
+    """A change that the state of the registry does not allow; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A verified copy of a bundle inside of the registry that nobody sees yet.
+
+    Attributes:
+        place: where it lies; ``None`` where the registry has the bundle already.
+        verified: what it is.
+        expected: number of the last entry about its model and target when the copy began.
+    """
+
+    place: Path | None
+    verified: Verified
+    expected: int
+
+    @property
+    def pair(self) -> Pair:
+        """What it is about."""
+        return self.verified.statement.model, self.verified.statement.target
+
+
+class Registry(RegistryState):
+    """Reads and changes one registry."""
+
+    def __init__(self, directory: Path, *, create: bool = False) -> None:
+        """Use the registry at ``directory``.
+
+        Args:
+            directory: where it lies.
+            create: make one where the directory does not exist or is empty.
+
+        Raises:
+            UserError: it is no registry, or is of a newer schema.
+        """
+        if create:
+            with as_user_error(directory):
+                make_registry(directory)
+        super().__init__(directory)
+
+    def promote(self, bundle: Path, key: PublicKey, *, now: datetime.datetime) -> Entry | None:
+        """Make a bundle the current one of its model and target.
+
+        Args:
+            bundle: a signed bundle anywhere.
+            key: the key that must have signed it.
+            now: the time.
+
+        Returns:
+            The new entry; ``None`` where the bundle is current already.
+
+        Raises:
+            Rejected: the bundle is not to be used.
+            Refused: another change of this model and target came first.
+            Damaged: the registry was changed by something else.
+            UserError: something cannot be read or written.
+        """
+        with self.staged(bundle, key, now=now) as staged:
+            return self.commit(staged, now=now)
+
+    @contextlib.contextmanager
+    def staged(self, bundle: Path, key: PublicKey, *, now: datetime.datetime) -> Iterator[Staged]:
+        """Verify a bundle and copy it into the registry, to be committed inside of the block.
+
+        Takes and raises what :meth:`promote` does.
+        """
+        snapshot = self.read()
+        verified = verify_bundle(bundle, key, now=now)
+        pair = verified.statement.model, verified.statement.target
+        expected = snapshot.sequence(pair)
+        stored = self.bundle_path(verified.digest)
+        if stored.exists():
+            try:
+                verify_bundle(stored, key, now=now)
+            except Rejected as error:
+                raise Damaged(f"the registry's own copy was changed: {error}") from None
+            yield Staged(None, verified, expected)
+            return
+        with staging(self.directory) as place, as_user_error(self.directory):
+            copy_files(bundle, place, [*verified.statement.files, CERTIFICATE])
+            if verify_bundle(place, key, now=now).digest != verified.digest:
+                raise Rejected(f"{bundle}: it changed while it was copied")
+            yield Staged(place, verified, expected)
+
+    def commit(self, staged: Staged, *, now: datetime.datetime) -> Entry | None:
+        """Let a staged bundle take effect; returns and raises what :meth:`promote` does."""
+        statement = staged.verified.statement
+        with as_user_error(self.directory), locked(self.directory):
+            snapshot = self._recovered(staged.pair)
+            stack = snapshot.stacks.get(staged.pair, ())
+            if stack and stack[-1].bundle == staged.verified.digest:
+                return None
+            _check_first(snapshot, staged.pair, staged.expected)
+            stored = self.bundle_path(staged.verified.digest)
+            if staged.place is not None and not stored.exists():
+                stored.parent.mkdir(exist_ok=True)
+                staged.place.rename(stored)
+                sync_directory(stored.parent)
+            entry = Entry(
+                sequence=len(snapshot.log.entries) + 1,
+                time=now.isoformat(timespec="seconds"),
+                action="promote",
+                model=statement.model,
+                target=statement.target,
+                candidate=statement.candidate,
+                bundle=staged.verified.digest,
+                replaced=stack[-1].bundle if stack else None,
+                keyid=staged.verified.keyid,
+                expires=statement.expires.isoformat(),
+                parent=snapshot.log.last_sha256,
+            )
+            self._write(snapshot, entry, [*stack, entry])
+            return entry
+
+    def rollback(
+        self,
+        model: str,
+        target: str,
+        *,
+        now: datetime.datetime,
+        expected: int | None = None,
+    ) -> Entry:
+        """Make the bundle that was current before the current one again.
+
+        Its files have to be there; they are not hashed, so that going back takes no time.
+
+        Args:
+            model: the model.
+            target: the target.
+            now: the time.
+            expected: number of the last entry that the caller knows of; by default what stands now.
+
+        Raises:
+            Refused: there is nothing to go back to, files of it are missing, or another change came
+                first.
+            Damaged: the registry was changed by something else.
+            UserError: nothing was promoted, or something cannot be read or written.
+        """
+        pair = model, target
+        snapshot = self.read()
+        snapshot.stack(model, target)
+        known = snapshot.sequence(pair) if expected is None else expected
+        with as_user_error(self.directory), locked(self.directory):
+            snapshot = self._recovered(pair)
+            _check_first(snapshot, pair, known)
+            stack = snapshot.stack(model, target)
+            if len(stack) < 2:
+                raise Refused(
+                    f"{model} for {target} cannot be rolled back: bundle {stack[-1].bundle[:12]} "
+                    "was the first"
+                )
+            back, left = stack[-2], stack[-1]
+            try:
+                check_names(self.bundle_path(back.bundle))
+            except EdgeAIError as error:
+                raise Refused(f"{model} for {target} is not rolled back: {error}") from None
+            entry = back._replace(
+                sequence=len(snapshot.log.entries) + 1,
+                time=now.isoformat(timespec="seconds"),
+                action="rollback",
+                replaced=left.bundle,
+                parent=snapshot.log.last_sha256,
+            )
+            self._write(snapshot, entry, stack[:-1])
+            return entry
+
+    def _recovered(self, pair: Pair) -> Snapshot:
+        """Return the state, after removing what died half-way; the lock is held."""
+        sweep(self.directory, [self.pointer_path(pair).parent])
+        snapshot = self.read()
+        if self.pointed(pair) > snapshot.sequence(pair):
+            raise Damaged(
+                f"{self.log_path} is damaged: it ends before what {self.pointer_path(pair)} names"
+            )
+        # Whole lines that count end here; behind them lies at most what a dying process left.
+        size_bytes = snapshot.log.size_bytes
+        if self.log_path.exists() and self.log_path.stat().st_size > size_bytes:
+            os.truncate(self.log_path, size_bytes)
+        return snapshot
+
+    def _write(self, snapshot: Snapshot, entry: Entry, stack: Sequence[Entry]) -> None:
+        """Append the line of an entry, then rename its pointer into place; or change nothing."""
+        pointer = self.pointer_path(entry.pair)
+        existed = self.log_path.exists()
+        try:
+            with self.log_path.open("ab") as stream:
+                stream.write(render_entry(entry))
+                stream.flush()
+                os.fsync(stream.fileno())
+            if not existed:
+                sync_directory(self.directory)
+            write_atomically(pointer, json.dumps(_pointer(entry, stack), indent=2) + "\n")
+        except BaseException:
+            if self.pointed(entry.pair) < entry.sequence:
+                with contextlib.suppress(OSError):
+                    os.truncate(self.log_path, snapshot.log.size_bytes)
+            raise
+
+
+def _pointer(entry: Entry, stack: Sequence[Entry]) -> dict[str, Any]:
+    """Return what a pointer says; paths are relative to the registry."""
+    named = current_and_previous(stack)
+    return {
+        "schema": POINTER_SCHEMA,
+        "model": entry.model,
+        "target": entry.target,
+        "sequence": entry.sequence,
+        **{
+            name: each
+            and {
+                "bundle": each.bundle,
+                "path": f"bundles/{each.bundle}",
+                "candidate": each.candidate,
+            }
+            for name, each in named.items()
+        },
+    }
+
+
+def _check_first(snapshot: Snapshot, pair: Pair, expected: int) -> None:
+    """Refuse a change that was made on a state that is no longer there."""
+    last = next((e for e in reversed(snapshot.log.entries) if e.pair == pair), None)
+    if last is not None and last.sequence != expected:
+        raise Refused(
+            f"{pair[0]} for {pair[1]}: another {last.action} came first, of bundle "
+            f"{last.bundle[:12]} at {last.time}; look at it, then decide again"
+        )

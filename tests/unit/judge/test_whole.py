@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pytest_edgeai.judge.quality import judge_accuracy
+from pytest_edgeai.judge.slices import judge_slices
+from pytest_edgeai.records import PairedQuality, Threshold, Verdict
+
+Array = NDArray[Any]
+RETAIN = Threshold(0.95, "more_than")
+
+
+def resampled(
+    retention: float, spread: float = 0.01, n: int = 1000, baseline: float = 0.8
+) -> PairedQuality:
+    noise = np.random.default_rng(0).normal(size=1000)
+    first = np.array([baseline])
+    held = np.full(1000, baseline)
+    unknown = np.full(n, np.nan)
+    return PairedQuality(
+        "f1",
+        "corpus",
+        unknown,
+        unknown,
+        None,
+        resamples={
+            "baseline": np.concatenate([first, held]),
+            "candidate": np.concatenate([first * retention, held * (retention + spread * noise)]),
+        },
+    )
+
+
+def judged(quality: PairedQuality, threshold: Threshold = RETAIN) -> Verdict:
+    return judge_accuracy(quality, threshold)
+
+
+@pytest.mark.parametrize(
+    ("retention", "outcome"), [(0.99, "pass"), (0.96, "inconclusive"), (0.90, "fail")]
+)
+def test_the_bounds_decide(retention: float, outcome: str) -> None:
+    verdict = judged(resampled(retention))
+    assert verdict.outcome == outcome
+    assert verdict.observed == pytest.approx(retention)
+    assert verdict.interval is not None
+    low, high = verdict.interval
+    assert low is not None
+    assert high is not None
+    assert (low > 0.95, high < 0.95) == (outcome == "pass", outcome == "fail")
+    # One-sided 95% of a normal distribution.
+    assert high - low == pytest.approx(2 * 1.645 * 0.01, rel=0.1)
+    assert verdict.confidence == pytest.approx(0.9)
+
+
+def test_it_is_worded_as_every_verdict_on_quality() -> None:
+    reason = judged(resampled(0.99)).reason
+    assert reason.startswith("retains 99.0% of the baseline's quality (90% interval 97.")
+    assert reason.endswith("f1 0.792 against the baseline's 0.8 on 1,000 samples")
+
+
+def test_too_few_samples_decide_nothing() -> None:
+    verdict = judged(resampled(1.0, spread=0.0001, n=499))
+    assert (verdict.outcome, verdict.details["samples_needed"]) == ("inconclusive", 500)
+    assert judged(resampled(1.0, spread=0.0001, n=500)).outcome == "pass"
+
+
+def test_the_samples_needed_would_decide() -> None:
+    verdict = judged(resampled(0.96))
+    needed = verdict.details["samples_needed"]
+    assert needed > 1000
+    narrower = resampled(0.96, spread=0.01 * (1000 / needed) ** 0.5, n=needed)
+    assert judged(narrower).outcome == "pass"
+    assert judged(resampled(0.95, spread=0.01)).details["samples_needed"] is None
+
+
+def test_without_a_limit_the_figure_is_told() -> None:
+    verdict = judged(resampled(0.9), Threshold(None, "more_than"))
+    assert verdict.outcome == "not_applicable"
+    assert verdict.observed == pytest.approx(0.9)
+
+
+def test_a_baseline_without_a_figure_in_many_resamples_decides_nothing() -> None:
+    quality = resampled(0.99)
+    quality.resamples["baseline"][1:51] = 0
+    assert judged(quality).outcome == "inconclusive"
+
+
+def broken(side: str, value: float) -> PairedQuality:
+    quality = resampled(0.99)
+    quality.resamples[side][0] = value
+    return quality
+
+
+@pytest.mark.parametrize(
+    ("quality", "expected"),
+    [
+        (broken("baseline", 0.0), "f1 of the baseline is 0"),
+        (broken("candidate", np.nan), "a figure is not finite"),
+        (broken("candidate", -1.0), "a figure is negative"),
+        (PairedQuality("f1", "corpus", np.ones(3), np.ones(3), None), "no paired resamples"),
+        (resampled(0.99, n=0), "there are no evaluation samples"),
+    ],
+)
+def test_what_cannot_be_judged(quality: PairedQuality, expected: str) -> None:
+    verdict = judged(quality)
+    assert verdict.outcome == "error"
+    assert expected in verdict.reason
+
+
+def test_without_single_things_there_are_no_slices() -> None:
+    assert judge_slices(resampled(0.9), Threshold(0.5, "more_than")).outcome == "not_applicable"

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pytest_edgeai.errors import ModelError
+from pytest_edgeai.measure.corpus import RESAMPLES, CorpusMetric, corpus_quality, f1
+from pytest_edgeai.measure.quality import quality_arrays, quality_from_arrays
+
+Array = NDArray[Any]
+
+
+def one_hot(predicted: list[int], classes: int = 3) -> Array:
+    return np.eye(classes, dtype=np.float32)[predicted]
+
+
+def by_hand(truth: list[int], predicted: list[int]) -> float:
+    found = []
+    for name in set(truth):
+        right = sum(t == p == name for t, p in zip(truth, predicted, strict=True))
+        found.append(2 * right / (truth.count(name) + predicted.count(name)))
+    return sum(found) / len(found)
+
+
+pairs = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40)
+
+
+@given(pairs)
+def test_f1_is_the_mean_over_the_classes_of_the_labels(rows: list[tuple[int, int]]) -> None:
+    truth, predicted = [t for t, _ in rows], [p for _, p in rows]
+    labels = np.array(truth)
+    expected = by_hand(truth, predicted)
+    assert f1({"y": one_hot(predicted)}, labels) == pytest.approx(expected)
+    assert f1({"y": np.array(predicted)}, labels) == pytest.approx(expected)
+    words = np.array(["ant", "bee", "cat"])
+    assert f1({"y": words[predicted]}, words[labels]) == pytest.approx(expected)
+
+
+@given(pairs, st.randoms(use_true_random=False))
+def test_a_resample_is_the_figure_of_the_rows_drawn(
+    rows: list[tuple[int, int]], random: Any
+) -> None:
+    labels = np.array([t for t, _ in rows])
+    outputs = {"y": one_hot([p for _, p in rows])}
+    times = np.array([random.randint(0, 3) for _ in rows])
+    times[0] += 1
+    plain = CorpusMetric(f1.figure).resample_with(outputs, labels)
+    assert f1.resample_with(outputs, labels)(times) == pytest.approx(plain(times))
+
+
+def test_a_broken_answer_is_wrong_and_is_no_class() -> None:
+    scores = one_hot([0, 1, 2])
+    scores[1, 0] = np.nan
+    assert f1({"y": scores}, np.arange(3)) == pytest.approx(2 / 3)
+
+
+def test_both_models_are_resampled_alike() -> None:
+    labels = np.arange(60) % 3
+    outputs = {"y": one_hot(((labels + (np.arange(60) % 7 == 0)) % 3).tolist())}
+    done: list[float] = []
+    quality = corpus_quality(f1, "f1", outputs, outputs, labels, progress=done.append)
+    assert quality.kind == "corpus"
+    assert quality.resamples["baseline"].shape == (1 + RESAMPLES,)
+    assert (quality.resamples["baseline"] == quality.resamples["candidate"]).all()
+    assert quality.resamples["baseline"][0] == f1(outputs, labels)
+    assert quality.resamples["baseline"][1:].std() > 0
+    assert done[-1] == 1.0
+    again = corpus_quality(f1, "f1", outputs, outputs, labels)
+    assert (again.resamples["baseline"] == quality.resamples["baseline"]).all()
+
+
+def test_single_answers_are_kept_for_classes_and_slices() -> None:
+    labels = np.arange(30) % 3
+    other = {"y": one_hot([0] * 30)}
+    slices = {"half": np.arange(30) // 15}
+    quality = corpus_quality(
+        f1, "f1", {"y": one_hot(labels.tolist())}, other, labels, slices=slices
+    )
+    parts = quality.parts
+    assert parts is not None
+    assert (parts.metric, parts.kind) == ("accuracy", "proportion")
+    assert parts.candidate_scores.tolist() == (labels == 0).astype(float).tolist()
+    assert parts.slices["half"].tolist() == slices["half"].tolist()
+    read = quality_from_arrays("f1", "corpus", quality_arrays(quality))
+    assert read.parts is not None
+    assert read.parts.metric == "accuracy"
+    assert read.parts.slices["half"].tolist() == slices["half"].tolist()
+    assert (read.resamples["candidate"] == quality.resamples["candidate"]).all()
+
+
+def test_a_plain_callable_is_called_on_the_rows_drawn() -> None:
+    def share(outputs: Any, labels: Array) -> float:
+        return float((outputs["y"] == labels).mean())
+
+    labels = np.arange(40) % 2
+    quality = corpus_quality(share, "share", {"y": labels}, {"y": np.zeros(40, int)}, labels)
+    assert quality.resamples["baseline"].tolist() == [1.0] * (1 + RESAMPLES)
+    assert quality.resamples["candidate"][0] == 0.5
+    assert quality.resamples["candidate"][1:].mean() == pytest.approx(0.5, abs=0.02)
+    assert quality.parts is None
+
+
+def raising(outputs: Any, labels: Array) -> float:
+    raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        (raising, 'metric "mine" raised RuntimeError: no'),
+        (lambda o, y: float("nan"), "returned nan for the whole set; allowed: one finite number"),
+        (lambda o, y: -1.0, "returned -1.0 for the whole set"),
+        (lambda o, y: np.ones(3), r"returned shape \(3,\) for the whole set"),
+        (lambda o, y: "good", "returned 'good' for the whole set"),
+    ],
+)
+def test_what_is_no_figure_is_refused(metric: Any, expected: str) -> None:
+    with pytest.raises(ModelError, match=expected):
+        corpus_quality(metric, "mine", {"y": np.ones(3)}, {"y": np.ones(3)}, np.arange(3))

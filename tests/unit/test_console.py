@@ -1,0 +1,233 @@
+"""The console command, called as its script calls it."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from promotions import private_pem, public_pem, signed_bundle, signing_key
+
+from pytest_edgeai import __version__
+from pytest_edgeai.console import main
+
+TODAY = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+
+
+@pytest.fixture(name="here")
+def here_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with a pair of keys."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "key.pem").write_bytes(private_pem())
+    (tmp_path / "key.pub").write_bytes(public_pem())
+    return tmp_path
+
+
+@pytest.fixture(name="bundle")
+def bundle_fixture(here: Path) -> Path:
+    """A signed bundle of today."""
+    return signed_bundle(here, signing_key(), created=TODAY)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:
+    out, err = capsys.readouterr()
+    return out.splitlines(), err.splitlines()
+
+
+def run(*words: str | Path) -> int:
+    return main([str(word) for word in words])
+
+
+def test_verify_says_who_signed_what(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify", bundle, "--key", "key.pub") == 0
+    out, err = lines(capsys)
+    assert out[0] == f"verified: {bundle}"
+    assert "digits openvino-int8-static for intel" in out[1]
+    assert out[-1].endswith("the key of key.pub")
+    assert err == []
+    assert run("verify", bundle) == 0
+    assert "anybody can sign" in lines(capsys)[0][-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("verify", "missing"), 2, "missing: does not exist"),
+        (("verify", "BUNDLE", "--key", "missing"), 2, "the key cannot be read: No such file"),
+        (("verify", "BUNDLE", "--key", "key.pem"), 2, "is a private key"),
+        (("verify", "BUNDLE", "--key", "other.pub"), 1, "signed by another key"),
+        (("verify", "key.pem"), 2, "is no directory"),
+        (("verify", "."), 1, "never signed"),
+        (("keygen", "key.pem"), 2, "never overwritten"),
+        (("registry", "list", "missing"), 2, "does not exist"),
+        (("registry", "list", "."), 2, "is no registry: it has no registry.json"),
+        (("registry", "promote", ".", "BUNDLE", "--key", "key.pub"), 2, "is no registry"),
+        (("registry", "promote", "models", "missing", "--key", "key.pub"), 2, "does not exist"),
+        (("registry", "promote", "models", "BUNDLE", "--key", "other.pub"), 1, "another key"),
+    ],
+)
+def test_an_error_is_one_line_with_its_exit_code(
+    here: Path,
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    (here / "other.pub").write_bytes(public_pem(2))
+    assert run(*(bundle if word == "BUNDLE" else word for word in words)) == code
+    out, err = lines(capsys)
+    assert out == []
+    assert len(err) == 1
+    assert err[0].startswith("pytest-edgeai: ")
+    assert message in err[0]
+
+
+def test_a_missing_word_is_told_with_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ((), ("registry",), ("verify",), ("registry", "promote", "a", "b"), ("nonsense",)):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 2
+        assert "usage: pytest-edgeai" in capsys.readouterr().err
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"pytest-edgeai {__version__}\n"
+
+
+def test_a_new_key_signs_what_verifies(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("keygen", "new.pem") == 0
+    out, _ = lines(capsys)
+    assert (here / "new.pem.pub").is_file()
+    secret = (here / "new.pem").read_text().splitlines()[1]
+    assert secret not in "".join(out)
+
+
+def test_the_registry_from_the_first_promotion_to_the_last_rollback(
+    here: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = signed_bundle(here, signing_key(), b"later", created=TODAY)
+    assert run("registry", "promote", "models", bundle, "--key", "key.pub") == 0
+    assert "is current" in lines(capsys)[0][0]
+    assert run("registry", "promote", "models", bundle, "--key", "key.pub") == 0
+    assert "is current already" in lines(capsys)[0][0]
+    assert run("registry", "rollback", "models", "digits", "intel") == 1
+    assert "was the first" in lines(capsys)[1][0]
+    assert run("registry", "promote", "models", later, "--key", "key.pub") == 0
+    assert "instead of" in lines(capsys)[0][0]
+
+    assert run("registry", "list", "models") == 0
+    header, row = lines(capsys)[0]
+    assert header.split() == [
+        "MODEL", "TARGET", "CURRENT", "CANDIDATE", "SINCE", "EXPIRES", "PREVIOUS"
+    ]  # fmt: skip
+    assert row.split()[:2] == ["digits", "intel"]
+    assert run("registry", "list", "models", "--json") == 0
+    (position,) = json.loads(capsys.readouterr().out)
+    assert row.split()[2] == position["current"]["bundle"][:12]
+    assert row.split()[-1] == position["previous"]["bundle"][:12]
+
+    assert run("registry", "show", "models", "digits", "intel") == 0
+    text = capsys.readouterr().out
+    assert "speedup" in text
+    assert ">= 1.5" in text
+    assert run("registry", "show", "models", "digits", "intel", "--path") == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert (path / "certificate.json").read_bytes() == (later / "certificate.json").read_bytes()
+
+    assert run("registry", "rollback", "models", "digits", "intel") == 0
+    capsys.readouterr()
+    assert run("registry", "history", "models") == 0
+    out, _ = lines(capsys)
+    assert [line.split()[2] for line in out[1:]] == ["promote", "promote", "rollback"]
+    assert run("registry", "history", "models", "digits", "intel", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 3
+    assert run("registry", "history", "models", "digit") == 2
+    assert 'did you mean "digits"?' in lines(capsys)[1][0].replace("Did", "did")
+    assert run("registry", "show", "models", "digits", "intle") == 2
+    assert 'Did you mean "intel"?' in lines(capsys)[1][0]
+
+
+def test_an_empty_registry_lists_nothing(
+    here: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("registry", "promote", "models", bundle, "--key", "key.pub") == 0
+    (here / "models" / "log.jsonl").unlink()
+    shutil.rmtree(here / "models" / "pointers")
+    capsys.readouterr()
+    assert run("registry", "list", "models") == 0
+    assert len(lines(capsys)[0]) == 1
+    assert run("registry", "rollback", "models", "digits", "intel") == 2
+
+
+def test_a_name_cannot_steer_the_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = signed_bundle(here, signing_key(), name="\x1b[2Jé", created=TODAY)
+    assert run("registry", "promote", "models", bundle, "--key", "key.pub") == 0
+    for words in (("list",), ("history",)):
+        capsys.readouterr()
+        assert run("registry", *words, "models") == 0
+        out = capsys.readouterr().out
+        assert "\x1b" not in out
+        assert "\\x1b[2J\\xe9" in out or "\\x1b[2Jé" in out
+
+
+def test_a_terminal_of_another_encoding_gets_escapes(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = bundle.rename(bundle.with_name("bundle-é"))
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert run("verify", odd) == 0
+    sys.stdout.flush()
+    assert b"bundle-\\xe9" in raw.getvalue()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(here: Path, bundle: Path) -> None:
+    run("registry", "promote", "models", bundle, "--key", "key.pub")
+    command = f"{sys.executable} -m pytest_edgeai registry history models | true"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, check=False, timeout=60, cwd=here
+    )
+    assert done.stderr == b""
+
+
+def test_nothing_heavy_is_imported_to_list_or_verify(here: Path, bundle: Path) -> None:
+    run("registry", "promote", "models", bundle, "--key", "key.pub")
+    script = """
+import sys
+from pytest_edgeai.console import main
+for words in (["registry", "list", "models"], ["verify", sys.argv[1]]):
+    assert main(words) == 0
+    print(sorted({"numpy", "scipy", "pytest", "filelock"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(bundle)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=here,
+        timeout=60,
+    )
+    assert [line for line in done.stdout.splitlines() if line.startswith("[")] == ["[]", "[]"]
+
+
+def test_the_directory_of_a_candidate_stands_for_its_last_bundle(
+    here: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("verify", bundle.parent, "--key", "key.pub") == 0
+    assert lines(capsys)[0][0] == f"verified: {bundle}"
+    pointer = bundle.parent / "current.json"
+    for content in ("{", "{}", '{"bundle": "../elsewhere"}', '{"bundle": 3}', '{"bundle": ""}'):
+        pointer.write_text(content)
+        assert run("verify", bundle.parent) == 1
+        out, err = lines(capsys)
+        assert (out, len(err)) == ([], 1)
+        assert "current.json is damaged" in err[0]
