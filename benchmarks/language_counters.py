@@ -56,6 +56,10 @@ class Counted:
     counted_ns: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
 
+    def run_on(self, core: int | None) -> bool:
+        """Leave the core to the scheduler: both models are in this process."""
+        return False
+
     def time_calls(self, calls: int) -> CallTimes:
         """Time every call by itself, and read the counters after it."""
         cpu_ns, preemptions = [], []

@@ -27,6 +27,8 @@ class PairedTimings:
         candidate_preemptions: int64, the same for the candidate.
         baseline_first: bool, whether the baseline ran first in the round.
         attempt: int64, index of the attempt that the round belongs to.
+        core: int64, the core that both ran on; -1 where that was left to the scheduler, empty where
+            it is not known.
         wait_before_round: int64, shape ``(waits,)``: for each wait for other processes, the number
             of rounds that had been measured.
         wait_ns: int64, shape ``(waits,)``, how long it lasted.
@@ -43,6 +45,7 @@ class PairedTimings:
     candidate_preemptions: Int64Array
     baseline_first: BoolArray
     attempt: Int64Array
+    core: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     wait_before_round: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     wait_ns: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     warm_up_calls: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -66,6 +69,7 @@ class PairedTimings:
             self.candidate_preemptions[chosen],
             self.baseline_first[chosen],
             self.attempt[chosen],
+            self.core[chosen],
         )
 
 

@@ -163,6 +163,9 @@ def _read_rounds(bench: Workbench, name: str) -> Rounds:
         rounds.cpu_ns[index] = arrays.get(f"{side}_cpu_ns", zeros).tolist()
         rounds.preemptions[index] = arrays[f"{side}_preemptions"].tolist()
     rounds.order = np.where(arrays["baseline_first"], 0, 1).tolist()
+    rounds.core = arrays.get("core", zeros - 1).tolist()
+    counts = (arrays[f"{side}_preemptions"] > 0 for side in _SIDES)
+    rounds.preempted = (sum(counts, zeros) / len(_SIDES)).tolist()
     for name in ("attempt", "wait_before_round", "wait_ns", "warm_up_calls", "warm_up_settled"):
         setattr(rounds, name, arrays[name].tolist())
     return rounds

@@ -12,6 +12,7 @@ TORCH = "torch==2.13.0"
 _NO_ACCURACY = "it times calls; it evaluates no outputs"
 _NO_SPEED = "it measures accuracy alone"
 _NO_ARTIFACTS = "it opens no artifact"
+_WHOLE_PERCENT = "it takes whole percentages, and 2.5% are asked"
 _NO_MEMORY = "it measures no memory"
 
 
@@ -91,6 +92,8 @@ CONTESTANTS: tuple[Contestant, ...] = (
             "draws": _NO_ACCURACY,
             "artifact": _NO_ARTIFACTS,
             "leak": _NO_MEMORY,
+            "same-close": _WHOLE_PERCENT,
+            "slower-5-close": _WHOLE_PERCENT,
         },
         got="`session.run` of the ONNX file, in ONNX Runtime on one thread",
         setup="`--benchmark-save`, then `--benchmark-compare --benchmark-compare-fail min:10% "

@@ -1,7 +1,7 @@
 """Default limits of the gates that watch a candidate over many turns; imports nothing."""
 
-LATENCY_TAIL_RATIO = 0.005
-"""Calls that are stragglers beyond the baseline's share: 1 in 200."""
+LATENCY_TAIL_RATIO = 0.004
+"""Calls that are stragglers beyond the baseline's share: a candidate with 1 in 200 is above it."""
 
 LATENCY_DRIFT_RATIO = 1.10
 """Candidate's call time over the baseline's, at the end of a measurement against its beginning."""

@@ -65,6 +65,7 @@ class LoadedRunnable:
         """
         self.runnable = runnable
         self.cpu_time_is_valid = runnable.framework.cpu_time_is_valid
+        self._core: int | None = None
         self._samples = samples
         self._time_limit_s = time_limit_s
         self._worker = Worker.start(
@@ -103,11 +104,26 @@ class LoadedRunnable:
             else np.asarray(preemptions, dtype=np.int64),
         )
 
+    def run_on(self, core: int | None) -> bool:
+        """Put the worker on one core, ``None`` on all; return whether that was done.
+
+        A model that was given several threads is left to the scheduler. Whatever is not timed in
+        turns runs on all cores again.
+        """
+        if self.runnable.runtime.threads != 1:
+            return False
+        if core == self._core:
+            return True
+        done = bool(self._ask("run_on", core=core))
+        self._core = core if done else None
+        return done
+
     def evaluate(
         self, output: Path, progress: Callable[[str, float], None], samples: Samples | None = None
     ) -> tuple[dict[str, NDArray[Any]], float]:
         """Run all samples; return output name to array (axis 0: samples), and the seconds."""
         samples = samples or self._bound()
+        self.run_on(None)
         output.mkdir(parents=True, exist_ok=True)
         answer = self._ask(
             "evaluate",

@@ -119,6 +119,7 @@ class LoadedLanguageRunnable(LoadedRunnable):
     def score(self, block: int, exchange: Path, role: Role) -> Mapping[str, Any]:
         """Score one block; see :meth:`pytest_edgeai.worker.language.LanguageModels.score`."""
         self._bound_phase = None
+        self.run_on(None)
         answer: Mapping[str, Any] = self._ask(
             "score", handle=MODEL, ids=self.plan.ids, block=block, exchange=str(exchange), role=role
         )
@@ -127,6 +128,7 @@ class LoadedLanguageRunnable(LoadedRunnable):
     def generate(self, tokens: list[int], count: int) -> list[int]:
         """Return up to ``count`` tokens decoded greedily after ``tokens``."""
         self._bound_phase = None
+        self.run_on(None)
         answer: Mapping[str, Any] = self._ask("generate", handle=MODEL, tokens=tokens, count=count)
         return [int(token) for token in answer["tokens"]]
 
@@ -148,6 +150,10 @@ class TimedPhase:
     def time_calls(self, calls: int) -> CallTimes:
         """Run the phase ``calls`` times and return the times of each call."""
         return self._model.time_phase(self._phase, calls)
+
+    def run_on(self, core: int | None) -> bool:
+        """See :meth:`~pytest_edgeai.measure.bench.LoadedRunnable.run_on`."""
+        return self._model.run_on(core)
 
 
 def compare_text(

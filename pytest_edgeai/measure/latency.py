@@ -19,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pytest_edgeai.measure.cores import ROUNDS_ON_A_CORE, place
 from pytest_edgeai.measure.waiting import JUDGED_ROUNDS, Clock, Patience
 from pytest_edgeai.measure.warmup import MOST_NS, WarmUp, settle
 from pytest_edgeai.records import BoolArray, Int64Array, LatencySummary, PairedTimings
@@ -65,6 +66,10 @@ class Timed(Protocol):
         """Run the bound sample ``calls`` times and return the times of each call."""
         ...
 
+    def run_on(self, core: int | None) -> bool:
+        """See :class:`~.cores.Placed`."""
+        ...
+
 
 @dataclass
 class Rounds:
@@ -78,6 +83,8 @@ class Rounds:
         lead_in_wall_ns: for each model, the wall times of all calls that led in, as they came.
         order: for each round, the index of the model that ran first.
         attempt: for each round, the attempt that it belongs to.
+        core: for each round, the core that all models ran on; -1 where the scheduler chose.
+        preempted: for each round, the share of its calls that were preempted.
         wait_before_round: for each wait for other processes, the number of rounds before it.
         wait_ns: for each of them, how long it lasted.
         warm_up_calls: for each model, the calls that warmed it up; empty before.
@@ -90,6 +97,8 @@ class Rounds:
     lead_in_wall_ns: list[list[int]]
     order: list[int] = field(default_factory=list)
     attempt: list[int] = field(default_factory=list)
+    core: list[int] = field(default_factory=list)
+    preempted: list[float] = field(default_factory=list)
     wait_before_round: list[int] = field(default_factory=list)
     wait_ns: list[int] = field(default_factory=list)
     warm_up_calls: list[int] = field(default_factory=list)
@@ -176,7 +185,9 @@ def run_round(
     attempt: int,
     kept: Sequence[int] | None = None,
 ) -> None:
-    """Give every model its turn, in random order and never two at a time.
+    """Give every model its turn, in random order, never two at a time and all on one core.
+
+    Rounds that are judged change the core with every block of them, turns of many calls each time.
 
     Args:
         models: the models, warm.
@@ -187,17 +198,24 @@ def run_round(
         kept: for each model, the calls of its turn that follow those that led in; one each by
             default, which is what a verdict takes.
     """
+    keep = not kept and len(rounds) % ROUNDS_ON_A_CORE > 0
+    core = place(models, rounds.core, rounds.preempted, generator, keep=keep)
     order = list(range(len(models)))
     generator.shuffle(order)
+    calls = preempted = 0
     for index in order:
         count = lead_in[index]
         times = models[index].time_calls(count + (kept[index] if kept else 1))
+        calls += len(times.preemptions)
+        preempted += int(np.count_nonzero(times.preemptions))
         rounds.lead_in_wall_ns[index].extend(times.wall_ns[:count].tolist())
         rounds.wall_ns[index].extend(times.wall_ns[count:].tolist())
         rounds.cpu_ns[index].extend(times.cpu_ns[count:].tolist())
         rounds.preemptions[index].extend(times.preemptions[count:].tolist())
     rounds.order.append(order[0])
     rounds.attempt.append(attempt)
+    rounds.core.append(core)
+    rounds.preempted.append(preempted / max(calls, 1))
 
 
 def run_bursts(
@@ -245,6 +263,7 @@ def paired(rounds: Rounds, *, cpu_time_is_valid: bool) -> PairedTimings:
         candidate_preemptions=column(rounds.preemptions[candidate]),
         baseline_first=first,
         attempt=column(rounds.attempt),
+        core=column(rounds.core),
         wait_before_round=column(rounds.wait_before_round),
         wait_ns=column(rounds.wait_ns),
         warm_up_calls=column(rounds.warm_up_calls),

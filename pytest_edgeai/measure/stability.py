@@ -30,9 +30,9 @@ from pytest_edgeai.records import PART_TURNS, Int64Array, StabilitySamples, Turn
 MOST_CALLS = 50
 """Judged calls of a turn of a fast model: 1,200 in the first part."""
 
-FEWEST_CALLS = 28
-"""Judged calls of a turn of a candidate whose calls are long, while the budget allows them: 672 in
-the first part, where 642 without a straggler prove a share below 1 in 200
+FEWEST_CALLS = 34
+"""Judged calls of a turn of a candidate whose calls are long, while the budget allows them: 816 in
+the first part, where 804 without a straggler prove a share below 0.4%
 (:data:`pytest_edgeai.judge.tail`)."""
 
 FEWEST_BASELINE_CALLS = 7

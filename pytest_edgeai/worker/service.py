@@ -31,6 +31,7 @@ from pytest_edgeai.worker.connection import Connection
 from pytest_edgeai.worker.failures import needs_traceback, to_failure
 from pytest_edgeai.worker.language import LanguageModels
 from pytest_edgeai.worker.memory import memory_growth, peak_meter
+from pytest_edgeai.worker.placement import allowed_cores, run_on
 from pytest_edgeai.worker.protocol import ProtocolError, Request
 from pytest_edgeai.worker.resident import memory_now
 from pytest_edgeai.worker.timing import time_calls
@@ -47,6 +48,7 @@ class Service:
         self._connection = connection
         self._request_id = 0
         self._performed = 0
+        self._cores = allowed_cores()
         self._models: dict[str, LoadedModel] = {}
         self._calls: dict[str, Callable[[], object]] = {}
         self._operations: dict[str, Operation] = {
@@ -59,6 +61,7 @@ class Service:
             "evaluate": self.evaluate,
             "measure_memory": self.measure_memory,
             "memory_now": self.memory_now,
+            "run_on": self.run_on,
         }
         self._language = LanguageModels(framework, self._calls, lambda: self._performed)
         self._operations |= self._language.operations
@@ -279,6 +282,10 @@ class Service:
         """
         gc.collect(1)
         return memory_now()
+
+    def run_on(self, core: int | None) -> JSON:
+        """Put this process on one core, ``None`` on all; return whether that was done."""
+        return run_on(core, self._cores)
 
     def _tensors(self) -> Framework:
         if not hasattr(self._framework, "load"):

@@ -34,6 +34,9 @@ class Steady:
     cpu_time_is_valid: bool = True
     turns: list[int] = field(default_factory=list)
 
+    def run_on(self, core: int | None) -> bool:
+        return False
+
     def time_calls(self, calls: int) -> CallTimes:
         self.turns.append(calls)
         self.clock.ns += REQUEST_NS + calls * self.call_ns

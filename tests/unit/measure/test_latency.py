@@ -45,6 +45,9 @@ class Local:
         self.turns: list[int] = []
         self._call = call
 
+    def run_on(self, core: int | None) -> bool:
+        return False
+
     def time_calls(self, calls: int) -> CallTimes:
         self.turns.append(calls)
         times = time_calls(self._call, calls)
@@ -72,6 +75,9 @@ class Simulated:
         self._call_ns = call_ns
         self._faster_after = faster_after
         self._machine = machine
+
+    def run_on(self, core: int | None) -> bool:
+        return False
 
     def time_calls(self, calls: int) -> CallTimes:
         position = sum(self.turns) + np.arange(calls)

@@ -22,6 +22,9 @@ class Process:
         self._machine = machine
         self._call_ns = call_ns
 
+    def run_on(self, core: int | None) -> bool:
+        return False
+
     def time_calls(self, calls: int) -> CallTimes:
         self._machine.now_s += calls * self._call_ns / 1e9
         times = np.full(calls, self._call_ns)
