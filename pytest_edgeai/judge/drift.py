@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from pytest_edgeai.judge.turns import (
-    MINIMUM_TURNS,
     clock_text,
     error_rate_of_look,
+    limit_or_verdict,
     own_times,
     turns_fault,
 )
@@ -21,7 +21,6 @@ from pytest_edgeai.judge.verdict import (
     make_verdict,
     ratio_text,
     require_relation,
-    threshold_fault,
 )
 from pytest_edgeai.records import JSON, Outcome, StabilitySamples, Threshold, Verdict
 
@@ -61,25 +60,9 @@ def judge_latency_drift(
         ValueError: for a threshold of another relation.
     """
     require_relation(GATE, threshold, "at_most")
-    fault = threshold_fault(threshold) or turns_fault(samples)
-    if fault:
-        reason = f"not judged: {fault}"
-        advice = "correct the limit, or measure again"
-        return make_verdict(GATE, "error", threshold, unit="ratio", reason=reason, advice=advice)
-    if threshold.value is None:
-        reason = "no threshold is set"
-        return make_verdict(GATE, "not_applicable", threshold, unit="ratio", reason=reason)
-    limit = threshold.value
-    if samples.turns < MINIMUM_TURNS:
-        return make_verdict(
-            GATE,
-            "inconclusive",
-            threshold,
-            unit="ratio",
-            reason=f"{count_text(samples.turns, 'turn')} of {MINIMUM_TURNS} were measured",
-            advice="raise --edge-budget",
-            samples=samples.turns,
-        )
+    limit = limit_or_verdict(GATE, samples, threshold, turns_fault(samples), unit="ratio")
+    if isinstance(limit, Verdict):
+        return limit
     alpha = error_rate_of_look(samples.turns, error_rate)
     times = [
         own_times(side, long=math.inf, least_delay_ns=0.0)

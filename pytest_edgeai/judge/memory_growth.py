@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_edgeai.judge.turns import MINIMUM_TURNS, error_rate_of_look
+from pytest_edgeai.judge.turns import error_rate_of_look, limit_or_verdict
 from pytest_edgeai.judge.verdict import (
     bytes_text,
     count_text,
     make_verdict,
     require_relation,
-    threshold_fault,
 )
 from pytest_edgeai.records import JSON, Outcome, StabilitySamples, Threshold, TurnSamples, Verdict
 
@@ -69,24 +68,9 @@ def judge_memory_growth(
         ValueError: for a threshold of another relation.
     """
     require_relation(GATE, threshold, "at_most")
-    fault = threshold_fault(threshold) or _fault(samples)
-    if fault:
-        reason = f"not judged: {fault}"
-        advice = "correct the limit, or measure again"
-        return make_verdict(GATE, "error", threshold, unit="bytes", reason=reason, advice=advice)
-    if threshold.value is None:
-        reason = "no threshold is set"
-        return make_verdict(GATE, "not_applicable", threshold, unit="bytes", reason=reason)
-    if samples.turns < MINIMUM_TURNS:
-        return make_verdict(
-            GATE,
-            "inconclusive",
-            threshold,
-            unit="bytes",
-            reason=f"{count_text(samples.turns, 'turn')} of {MINIMUM_TURNS} were measured",
-            advice="raise --edge-budget",
-            samples=samples.turns,
-        )
+    limit = limit_or_verdict(GATE, samples, threshold, _fault(samples), unit="bytes")
+    if isinstance(limit, Verdict):
+        return limit
     alpha = error_rate_of_look(samples.turns, error_rate)
     generator = np.random.default_rng(seed)
     baseline, candidate = (
@@ -96,7 +80,6 @@ def judge_memory_growth(
     resampled = candidate.resampled - np.maximum(0.0, baseline.resampled)
     low, high = (float(q) for q in np.quantile(resampled, [alpha / 2, 1 - alpha / 2]))
     low, high = min(low, observed), max(high, observed)
-    limit = threshold.value
     figure = (
         f"{_bytes_text(observed)} per {PER_CALLS:,} calls ({100 * (1 - alpha):.3g}% interval "
         f"{_bytes_text(low)} to {_bytes_text(high)}): the process grew by "

@@ -9,10 +9,10 @@ import numpy as np
 from scipy import special
 
 from pytest_edgeai.judge.turns import (
-    MINIMUM_TURNS,
     OwnTimes,
     clock_text,
     error_rate_of_look,
+    limit_or_verdict,
     own_times,
     turns_fault,
 )
@@ -20,7 +20,6 @@ from pytest_edgeai.judge.verdict import (
     count_text,
     make_verdict,
     require_relation,
-    threshold_fault,
 )
 from pytest_edgeai.records import (
     JSON,
@@ -106,20 +105,9 @@ def judge_latency_tail(
         ValueError: for a threshold of another relation.
     """
     require_relation(GATE, threshold, "at_most")
-    fault = threshold_fault(threshold) or turns_fault(samples)
-    if fault:
-        return make_verdict(
-            GATE,
-            "error",
-            threshold,
-            unit="share",
-            reason=f"not judged: {fault}",
-            advice="correct the limit, or measure again",
-        )
-    if threshold.value is None:
-        reason = "no threshold is set"
-        return make_verdict(GATE, "not_applicable", threshold, unit="share", reason=reason)
-    limit = threshold.value
+    limit = limit_or_verdict(GATE, samples, threshold, turns_fault(samples), unit="share")
+    if isinstance(limit, Verdict):
+        return limit
     alpha = error_rate_of_look(samples.turns, error_rate)
     times = [_own(side) for side in (samples.baseline, samples.candidate)]
     baseline, candidate = (stragglers(side, alpha) for side in times)
@@ -144,11 +132,7 @@ def judge_latency_tail(
     figure = f"the excess is {_share_text(excess)}, at most {_share_text(high)}; {seen}"
     outcome: Outcome
     advice = ""
-    if samples.turns < MINIMUM_TURNS:
-        outcome = "inconclusive"
-        reason = f"{count_text(samples.turns, 'turn')} of {MINIMUM_TURNS} were measured; {seen}"
-        advice = "raise --edge-budget"
-    elif high <= limit:
+    if high <= limit:
         outcome, reason = "pass", figure
     elif low > limit and not (busy and baseline.low > limit):
         outcome = "fail"

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_edgeai.judge.verdict import count_text
+from pytest_edgeai.judge.verdict import count_text, make_verdict, threshold_fault
 from pytest_edgeai.records import (
     PART_TURNS,
     BoolArray,
     StabilitySamples,
+    Threshold,
     TurnSamples,
     Verdict,
 )
@@ -54,6 +55,44 @@ class OwnTimes:
     waited: BoolArray
     clock: str
     preempted: int
+
+
+def limit_or_verdict(
+    gate: str, samples: StabilitySamples, threshold: Threshold, fault: str, *, unit: str
+) -> float | Verdict:
+    """Return the limit that turns are judged by, or the verdict where they cannot be judged.
+
+    Args:
+        gate: the gate.
+        samples: the turns.
+        threshold: its own.
+        fault: why the samples cannot be judged, in one sentence, or an empty string.
+        unit: of what the gate observes.
+    """
+    fault = threshold_fault(threshold) or fault
+    if fault:
+        return make_verdict(
+            gate,
+            "error",
+            threshold,
+            unit=unit,
+            reason=f"not judged: {fault}",
+            advice="correct the limit, or measure again",
+        )
+    if threshold.value is None:
+        reason = "no threshold is set"
+        return make_verdict(gate, "not_applicable", threshold, unit=unit, reason=reason)
+    if samples.turns < MINIMUM_TURNS:
+        return make_verdict(
+            gate,
+            "inconclusive",
+            threshold,
+            unit=unit,
+            reason=f"{count_text(samples.turns, 'turn')} of {MINIMUM_TURNS} were measured",
+            advice="raise --edge-budget",
+            samples=samples.turns,
+        )
+    return threshold.value
 
 
 def turns_fault(samples: StabilitySamples) -> str:

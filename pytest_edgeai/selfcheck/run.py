@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -220,19 +220,7 @@ class SelfCheck:
             self._quiet += [trial.timings for trial in trials]
         if case.name == SAME_MODEL:
             self._same += trials
-        answers = [answer for trial in trials for answer in trial.answers]
-        return CaseResult(
-            case.name,
-            case.group,
-            case.truth,
-            tally(answers),
-            falsehoods=falsehoods(answers),
-            details={
-                "rounds": [trial.timings.rounds for trial in trials],
-                "seconds": [trial.seconds for trial in trials],
-                "answers": [to_json(answer) for answer in answers],
-            },
-        )
+        return _measured(case, trials, "rounds", [trial.timings.rounds for trial in trials])
 
     def _watch(self, case: WatchedCase, deadline: float) -> CaseResult:
         def measure(budget_s: float) -> Watch:
@@ -245,19 +233,7 @@ class SelfCheck:
             )
 
         watches = self._repeated(measure, deadline)
-        answers = [answer for watched in watches for answer in watched.answers]
-        return CaseResult(
-            case.name,
-            case.group,
-            case.truth,
-            tally(answers),
-            falsehoods=falsehoods(answers),
-            details={
-                "turns": [watched.turns for watched in watches],
-                "seconds": [watched.seconds for watched in watches],
-                "answers": [to_json(answer) for answer in answers],
-            },
-        )
+        return _measured(case, watches, "turns", [watched.turns for watched in watches])
 
     def _repeated(self, measure: Callable[[float], T], deadline: float) -> list[T]:
         """Measure a pair in fresh processes until its time is up; once at least."""
@@ -273,3 +249,25 @@ class SelfCheck:
 
 def _skipped(case: Case, reason: str) -> CaseResult:
     return CaseResult(case.name, case.group, case.truth, not_run=reason)
+
+
+def _measured(
+    case: TimedCase | WatchedCase,
+    measurements: Sequence[Trial | Watch],
+    unit: str,
+    counts: Sequence[int],
+) -> CaseResult:
+    """Return the result of a case that was measured several times."""
+    answers = [answer for measured in measurements for answer in measured.answers]
+    return CaseResult(
+        case.name,
+        case.group,
+        case.truth,
+        tally(answers),
+        falsehoods=falsehoods(answers),
+        details={
+            unit: list(counts),
+            "seconds": [measured.seconds for measured in measurements],
+            "answers": [to_json(answer) for answer in answers],
+        },
+    )
