@@ -55,6 +55,7 @@ class EdgeCompare:
                 ``inconclusive``.
             UserError: no such gate, or a limit that it does not have.
         """
+        __tracebackhide__ = True
         verdict = self.verdict(gate, **limit)
         tail = verdict.details.get("output_tail")
         enforce(
@@ -70,6 +71,7 @@ class EdgeCompare:
         Raises:
             UserError: no such gate, or a limit that it does not have.
         """
+        __tracebackhide__ = True
         gates = self._bench.session.catalogue.gates
         if gate not in gates:
             raise unknown_gate(gate, gates, "edge_compare")

@@ -141,6 +141,7 @@ class GateDescriptor:
         summary: one line for ``--edge-plan`` and the docs.
         settings: further keys of the ``[gates]`` table that the gate reads; numbers above 0.
         setting_ranges: for some of them, the numbers that the value must lie between.
+        whole_settings: those of them that are whole numbers, 1 and above.
         tasks: Hugging Face task names that the gate is for; empty: every task.
         positive: whether the limit must be above 0.
         lowest: smallest limit that makes sense.
@@ -163,6 +164,7 @@ class GateDescriptor:
     tasks: tuple[str, ...] = ()
     only_against: bool = False
     setting_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    whole_settings: tuple[str, ...] = ()
 
     def judges(self, task: str) -> bool:
         """Return whether models of a Hugging Face task have to pass the gate."""

@@ -198,7 +198,10 @@ def model_effort(
             if gate == SLICE_GATE and available is None:
                 continue
             missing = None
-            if need.asked is not None and available is not None:
+            if gate == SLICE_GATE:
+                # Small classes and slices are judged together.
+                missing = 0
+            elif need.asked is not None and available is not None:
                 missing = max(0, need.asked - available)
             samples.append(DataEffort(need, threshold.value, available, missing))
         phase = _PHASES.get(gate, "decode")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 from pytest_edgeai import __version__
 from pytest_edgeai.configuration import describe_origins
 from pytest_edgeai.evidence import EvidenceStore
+from pytest_edgeai.judge.score import Side, score
 from pytest_edgeai.judge.verdict import chance_of_a_wrong_verdict, worst_by_gate
+from pytest_edgeai.measure.quality import quality_from_arrays
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.promote.decision import blocked_by
 from pytest_edgeai.records import (
@@ -20,6 +21,7 @@ from pytest_edgeai.records import (
     Artifact,
     LatencySummary,
     ModelFacts,
+    PairedQuality,
     RuntimeOptions,
     Stage,
     Verdict,
@@ -28,6 +30,9 @@ from pytest_edgeai.report.content import CandidateReport, HostReport, ModelRepor
 from pytest_edgeai.session import Session
 
 Key = tuple[str, str, str]
+
+_SIDES: Mapping[str, Side] = {"baseline": "baseline", "quantized": "candidate"}
+"""The stages that the gates compare."""
 
 
 class Ledger:
@@ -193,12 +198,11 @@ def _stages(evidence: EvidenceStore, place: str) -> tuple[Stage, ...]:
     if record is None:
         return ()
     memory = evidence.read_record(f"{place}/memory")
-    scores = evidence.read_arrays(f"{place}/quality")
-    kind = (evidence.read_record(f"{place}/quality") or {}).get("kind")
+    quality = _quality(evidence, place)
     stages: list[Stage] = []
     for raw in record["stages"]:
         stage = stage_from_json(raw)
-        side = {"baseline": "baseline", "quantized": "candidate"}.get(stage.name)
+        side = _SIDES.get(stage.name)
         if side is not None and memory is not None:
             peaks, steady = (
                 sorted(memory["samples"][f"{side}{kind}_bytes"]) for kind in ("", "_steady")
@@ -208,8 +212,15 @@ def _stages(evidence: EvidenceStore, place: str) -> tuple[Stage, ...]:
                 memory_bytes=int(peaks[len(peaks) // 2]),
                 steady_bytes=int(steady[len(steady) // 2]) if steady else None,
             )
-        if side is not None and scores is not None:
-            mean = float(scores[f"{side}_scores"].mean())
-            stage = replace(stage, score=math.exp(mean) if kind == "perplexity" else mean)
+        if side is not None and quality is not None:
+            stage = replace(stage, score=score(quality, side))
         stages.append(stage)
     return tuple(stages)
+
+
+def _quality(evidence: EvidenceStore, place: str) -> PairedQuality | None:
+    record = evidence.read_record(f"{place}/quality")
+    arrays = evidence.read_arrays(f"{place}/quality")
+    if record is None or arrays is None:
+        return None
+    return quality_from_arrays(record["metric"], record["kind"], arrays)

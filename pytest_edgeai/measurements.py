@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.assess.model import READERS, read_structure
 from pytest_edgeai.assess.onnx_external import external_locations
-from pytest_edgeai.errors import EdgeAIError, MeasurementError, UserError
+from pytest_edgeai.errors import EdgeAIError, MeasurementError
 from pytest_edgeai.language_measurements import score_text
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, measure_memory
-from pytest_edgeai.measure.embedding import DEFAULT_NEIGHBORS
+from pytest_edgeai.measure.embedding import DEFAULT_NEIGHBORS, RECALL_NEIGHBORS
 from pytest_edgeai.measure.language import measure_language_memory
 from pytest_edgeai.measure.quality import (
     compared_quality,
@@ -35,7 +35,6 @@ from pytest_edgeai.records import (
 from pytest_edgeai.workbench import Workbench, place, title
 
 MEMORY_REPEATS = 3
-RECALL_NEIGHBORS = "recall_neighbors"
 
 
 def quality(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQuality, OutputSanity]:
@@ -137,21 +136,9 @@ def _score(
 
 
 def _neighbors(bench: Workbench, candidate: PlannedCandidate) -> int:
-    """Return k of recall@k.
-
-    Raises:
-        UserError: the manifest's is no whole number.
-    """
+    """Return k of recall@k."""
     stated = bench.session.gate_setting(candidate, RECALL_NEIGHBORS)
-    if stated is None:
-        return DEFAULT_NEIGHBORS
-    if stated != int(stated):
-        raise UserError(
-            f"{stated!r} is no whole number",
-            where=f"[gates] {RECALL_NEIGHBORS}",
-            allowed="1 and above",
-        )
-    return int(stated)
+    return DEFAULT_NEIGHBORS if stated is None else int(stated)
 
 
 def memory(bench: Workbench, candidate: PlannedCandidate) -> MemorySamples:

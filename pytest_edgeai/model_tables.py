@@ -220,7 +220,7 @@ def read_gates(table: Table, catalogue: Catalogue) -> dict[str, JSON]:
     """Read and check a ``[gates]`` table; the values stay as TOML has them.
 
     Raises:
-        UserError: an unknown gate, or a limit that it cannot have.
+        UserError: an unknown gate, or a limit or setting that it cannot have.
     """
     values: dict[str, JSON] = {}
     extra = {key: gate for gate in catalogue.gates.values() for key in gate.settings}
@@ -229,6 +229,8 @@ def read_gates(table: Table, catalogue: Catalogue) -> dict[str, JSON]:
         where = f"{table.where} {key}"
         if key in catalogue.gates:
             parse_limit(catalogue.gates[key], raw, where)
+        elif key in extra and key in extra[key].whole_settings:
+            _whole(raw, where)
         elif key in extra:
             _between(raw, extra[key].setting_ranges.get(key, (0.0, math.inf)), where)
         else:
@@ -245,6 +247,14 @@ def _between(raw: Any, bounds: tuple[float, float], where: str) -> None:
     if not number or not (low < raw <= LARGEST and raw < high):
         allowed = words if high < math.inf else f"a finite number above {low:g}"
         raise UserError(f"{raw!r} is not {words}", where=where, allowed=allowed)
+
+
+def _whole(raw: Any, where: str) -> None:
+    """Refuse what is no whole number from 1; TOML's ``10.0`` is one."""
+    number = not isinstance(raw, bool) and isinstance(raw, (int, float))
+    if not number or not 1 <= raw <= LARGEST or raw != int(raw):
+        words = "a whole number, 1 and above"
+        raise UserError(f"{raw!r} is not {words}", where=where, allowed=words)
 
 
 def _read_recipes(table: Table, catalogue: Catalogue) -> tuple[Recipe, ...] | None:

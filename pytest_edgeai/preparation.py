@@ -17,14 +17,18 @@ from pytest_edgeai.measure.dataset import (
     stage_arrays,
 )
 from pytest_edgeai.measure.detection import check_objects
-from pytest_edgeai.measure.embedding import check_groups
+from pytest_edgeai.measure.embedding import (
+    RECALL_NEIGHBORS,
+    check_groups,
+    check_neighbors,
+)
 from pytest_edgeai.measure.language import LanguagePlan
 from pytest_edgeai.measure.metrics import is_text
 from pytest_edgeai.measure.overlap import check_overlap
 from pytest_edgeai.measure.quality import Metric, check_label_fit
 from pytest_edgeai.records import ModelFacts, TensorSpec
 from pytest_edgeai.samples import QualityKind
-from pytest_edgeai.specification import Catalogue, ModelSpec
+from pytest_edgeai.specification import Catalogue, Manifest, ModelSpec
 from pytest_edgeai.tasks import CLASSIFICATION_TASKS
 
 KINDS: tuple[QualityKind, ...] = ("proportion", "loss", "corpus", "embedding")
@@ -63,19 +67,21 @@ class PreparedModel:
 
 
 def prepare_model(
-    spec: ModelSpec, catalogue: Catalogue, directory: Path, scratch: Path
+    spec: ModelSpec, catalogue: Catalogue, manifest: Manifest, scratch: Path
 ) -> PreparedModel:
     """Read and check everything about one model, before anything is optimized.
 
     Args:
         spec: the manifest entry.
         catalogue: for the metric.
-        directory: the manifest's; import path of callables.
+        manifest: whose directory is the import path of callables, and whose ``[gates]`` hold
+            for the model where its own say nothing.
         scratch: where samples are staged.
 
     Raises:
         ModelError: names the manifest's key, what is wrong and what is allowed.
     """
+    directory = manifest.directory
     facts = read_model(spec.path, with_hash=True)
     names = [output.name for output in facts.outputs]
     if spec.output is not None and spec.output not in names:
@@ -102,6 +108,8 @@ def prepare_model(
             allowed=f"1 to {evaluation.samples}",
         )
     _check_evaluation(spec, facts, evaluation, kind)
+    if kind == "embedding":
+        _check_neighbors(spec, manifest, evaluation)
     calibration = calibration_samples = None
     if spec.calibration is not None:
         calibration = load_dataset(
@@ -157,6 +165,23 @@ def _check_evaluation(
         raise ModelError(
             error.what, where=spec.data.where, allowed=error.allowed, advice=error.advice
         ) from None
+
+
+def _check_neighbors(spec: ModelSpec, manifest: Manifest, evaluation: Dataset) -> None:
+    """Check the manifest's k of recall@k; the default one bends to the samples by itself.
+
+    Raises:
+        ModelError: it takes every sample for a neighbor.
+    """
+    own = RECALL_NEIGHBORS in spec.gates
+    stated = (spec.gates if own else manifest.gates).get(RECALL_NEIGHBORS)
+    if isinstance(stated, (int, float)):
+        holder = (
+            f"{spec.where.removesuffix(']')}."
+            if own
+            else spec.where.removesuffix(f"models.{spec.name}]")
+        )
+        check_neighbors(int(stated), evaluation.samples, f"{holder}gates] {RECALL_NEIGHBORS}")
 
 
 def _check_labels(spec: ModelSpec, facts: ModelFacts, evaluation: Dataset) -> None:

@@ -182,7 +182,8 @@ class Stage:
         latency: its latency.
         size_bytes: size of the model that was run.
         metric: name of the metric.
-        score: the metric over the evaluation data; ``None`` where it was not evaluated.
+        score: the metric over the evaluation data, see :func:`pytest_edgeai.judge.score.score`;
+            ``None`` where it was not evaluated.
         memory_bytes: model memory, median of the repeats; ``None`` where it was not measured.
         steady_bytes: what is left of it after the runs; likewise, and where there is no counter.
     """

@@ -53,6 +53,7 @@ GATES: Mapping[str, GateDescriptor] = {
                 "recall_neighbors": "k of an embedding's recall@k, 10 by default",
             },
             setting_ranges={"cosine_p5": (0.0, 1.0)},
+            whole_settings=("recall_neighbors",),
         ),
         GateDescriptor(
             "slice_retained",

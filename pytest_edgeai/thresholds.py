@@ -26,16 +26,19 @@ SWITCHED_OFF = "off"
 LARGEST = sys.float_info.max
 
 
-def parse_limit(gate: GateDescriptor, raw: Any, where: str) -> float | None:
+def parse_limit(
+    gate: GateDescriptor, raw: Any, where: str, *, switches: bool = True
+) -> float | None:
     """Return the limit that ``raw`` states for ``gate``, in its unit; ``None`` where it is off.
 
     A number, a number in a string (from the command line), ``false`` or ``"off"`` to switch the
     gate off, and for sizes also a string such as ``"50 MB"`` (SI) or ``"48 MiB"`` (IEC 80000-13).
+    Errors offer to switch the gate off where it ``switches``.
 
     Raises:
         UserError: not a finite number, or a limit that the gate cannot have.
     """
-    allowed = f"{_allowed(gate)}, or false to switch the gate off"
+    allowed = _allowed(gate) + (", or false to switch the gate off" if switches else "")
     if raw is False or (isinstance(raw, str) and raw.strip().lower() == SWITCHED_OFF):
         return None
     value = math.nan
@@ -82,7 +85,7 @@ def marker_limit(gate: GateDescriptor, overrides: Mapping[str, Any], where: str)
     reader sees which way the limit works.
 
     Raises:
-        UserError: a keyword that the gate does not have.
+        UserError: a keyword that the gate does not have, or a limit that it cannot have.
     """
     for keyword in overrides:
         if keyword != gate.relation:
@@ -93,7 +96,9 @@ def marker_limit(gate: GateDescriptor, overrides: Mapping[str, Any], where: str)
             )
     if gate.relation not in overrides:
         return None
-    limit = parse_limit(gate, overrides[gate.relation], where)
+    limit = parse_limit(
+        gate, overrides[gate.relation], f"{where} {gate.name} {gate.relation}", switches=False
+    )
     if limit is None:
         raise UserError(f'"{gate.name}" cannot be switched off here', where=where)
     return limit

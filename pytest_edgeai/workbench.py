@@ -116,13 +116,13 @@ class Workbench:
         return self.once(("model", name), lambda: self._prepare(spec))
 
     def _prepare(self, spec: ModelSpec) -> PreparedModel:
-        directory = self.session.manifest.directory
+        manifest = self.session.manifest
         if spec.task in GENERATION_TASKS:
             prepared = prepare_language_model(
-                spec, directory, self.scratch, lambda text: self._tokenize(spec, text)
+                spec, manifest.directory, self.scratch, lambda text: self._tokenize(spec, text)
             )
         else:
-            prepared = prepare_model(spec, self.session.catalogue, directory, self.scratch)
+            prepared = prepare_model(spec, self.session.catalogue, manifest, self.scratch)
         self.evidence.write_record(f"{spec.name}/model", prepared.facts)
         self.evidence.write_record(f"{spec.name}/{DATA_RECORD}", data_record(prepared))
         return prepared

@@ -13,6 +13,7 @@ import math
 import numpy as np
 from scipy import special
 
+from pytest_edgeai.judge.score import score
 from pytest_edgeai.judge.statistics import FloatArray, mean_margin
 from pytest_edgeai.judge.verdict import (
     count_text,
@@ -62,8 +63,8 @@ def judge_perplexity(
     observed = math.exp(float(gain.mean()))
     details: dict[str, JSON] = {
         "metric": quality.metric,
-        "baseline_metric": math.exp(float(baseline.mean())),
-        "candidate_metric": math.exp(float(candidate.mean())),
+        "baseline_metric": score(quality, "baseline"),
+        "candidate_metric": score(quality, "candidate"),
         "baseline_standard_error": _perplexity_error(baseline),
         "candidate_standard_error": _perplexity_error(candidate),
     }

@@ -16,6 +16,7 @@ from pytest_edgeai.judge.retention import (
     samples_to_decide,
     samples_to_ever_decide,
 )
+from pytest_edgeai.judge.score import score
 from pytest_edgeai.judge.statistics import mean_margin, mean_ratio_interval
 from pytest_edgeai.judge.verdict import (
     count_text,
@@ -227,7 +228,7 @@ def _judge_whole(quality: PairedQuality, threshold: Threshold, alpha: float) -> 
 def _judge_loss(quality: PairedQuality, threshold: Threshold, alpha: float) -> Verdict:
     baseline, candidate = quality.baseline_scores, quality.candidate_scores
     n = len(baseline)
-    baseline_mean, candidate_mean = float(baseline.mean()), float(candidate.mean())
+    baseline_mean, candidate_mean = score(quality, "baseline"), score(quality, "candidate")
     details: dict[str, JSON] = {
         "metric": quality.metric,
         "baseline_metric": baseline_mean,

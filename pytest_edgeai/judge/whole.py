@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from pytest_edgeai.judge.score import score
 from pytest_edgeai.judge.statistics import Decision, FloatArray
 from pytest_edgeai.records import JSON, PairedQuality
 
@@ -74,7 +75,7 @@ def compare_whole_set(quality: PairedQuality, limit: float | None, alpha: float)
     baseline, candidate = quality.resamples["baseline"], quality.resamples["candidate"]
     n = len(quality.baseline_scores)
     known = baseline[1:] > 0
-    figures = float(baseline[0]), float(candidate[0])
+    figures = score(quality, "baseline"), score(quality, "candidate")
     if np.mean(~known) > MAXIMUM_UNDEFINED_RATIO:
         return WholeSet("undecided", *figures, None, max(MINIMUM_SAMPLES, 2 * n))
     ratios: FloatArray = candidate[1:][known] / baseline[1:][known]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from pytest_edgeai.errors import ModelError
 from pytest_edgeai.records import PairedQuality
 
+RECALL_NEIGHBORS = "recall_neighbors"
+"""Key of the ``[gates]`` table that sets k of recall@k."""
 DEFAULT_NEIGHBORS = 10
 MOST_COMPARED = 10_000
 """Samples among which neighbors are sought: the first ones; the time grows with their square."""
@@ -145,13 +147,46 @@ def check_groups(labels: NDArray[Any]) -> None:
     """Check that labels are group ids.
 
     Raises:
-        ModelError: wrong shape or dtype.
+        ModelError: wrong shape or dtype, or no two samples of one group among those that are
+            compared.
     """
     if labels.ndim != 1 or labels.dtype.kind not in "iuUT":
         raise ModelError(
             f"labels are {labels.dtype} of shape {labels.shape}",
             allowed="the group of each sample, integers or strings, or no labels at all",
         )
+    compared = labels[:MOST_COMPARED]
+    if len(np.unique(compared)) == len(compared):
+        among = f" among the first {MOST_COMPARED} samples" if len(labels) > MOST_COMPARED else ""
+        raise ModelError(
+            f"no label occurs twice{among}, so that no sample has a relevant one",
+            allowed="the group of each sample, or no labels at all",
+            advice="Leave the labels out or group them",
+        )
+
+
+def check_neighbors(neighbors: int, samples: int, where: str) -> None:
+    """Check that k of recall@k leaves something out: with every sample a neighbor, all is found.
+
+    Args:
+        neighbors: k, as somebody stated it.
+        samples: evaluation samples.
+        where: the manifest's key, for the error.
+
+    Raises:
+        ModelError: k is not below the number of samples that are compared, less the query itself.
+    """
+    compared = min(samples, MOST_COMPARED)
+    most = compared - 2
+    if neighbors <= most:
+        return
+    among = f", of which the first {compared} are compared" if samples > compared else ""
+    raise ModelError(
+        f"{neighbors} neighbors, and the evaluation data has {samples} samples{among}; "
+        "every other sample would be a neighbor",
+        where=where,
+        allowed=f"1 to {most}" if most > 0 else "no value: 3 samples or more are needed",
+    )
 
 
 def _directions(vectors: FloatArray) -> FloatArray:

@@ -399,6 +399,16 @@ def test_wrong_tables(refused: Refused, manifest: str, expected: str) -> None:
         ("latency_consistency_percentile", "0.99", "is not a number above 50 and below 100"),
         ("latency_consistency_percentile", "nan", "nan is not a number above 50 and below 100"),
         ("latency_consistency_percentile", "true", "True is not a number above 50"),
+        (
+            "recall_neighbors",
+            "2.5",
+            "2.5 is not a whole number, 1 and above; allowed: a whole number, 1 and above",
+        ),
+        ("recall_neighbors", "0", "0 is not a whole number, 1 and above"),
+        ("recall_neighbors", "nan", "nan is not a whole number, 1 and above"),
+        ("recall_neighbors", "inf", "inf is not a whole number, 1 and above"),
+        ("recall_neighbors", "true", "True is not a whole number, 1 and above"),
+        ("recall_neighbors", '"10"', "'10' is not a whole number, 1 and above"),
     ),
 )
 @pytest.mark.parametrize("table", ["gates", "models.m.gates"])
@@ -642,6 +652,35 @@ def test_evaluation_data_that_does_not_fit(
     line = refused()
     assert line.startswith("edgeai.toml [models.m] data: ")
     assert expected in line
+
+
+EMBEDS = MODEL.replace("tabular-classification", "feature-extraction")
+
+
+@pytest.mark.parametrize("table", ["gates", "models.m.gates"])
+@pytest.mark.parametrize("neighbors", [599, 10_000])
+def test_neighbors_that_leave_no_sample_out(refused: Refused, table: str, neighbors: int) -> None:
+    line = refused(manifest=f"{EMBEDS}[{table}]\nrecall_neighbors = {neighbors}\n")
+    assert line == (
+        f"edgeai.toml [{table}] recall_neighbors: {neighbors} neighbors, and the evaluation data "
+        "has 600 samples; every other sample would be a neighbor; allowed: 1 to 598"
+    )
+
+
+def test_neighbors_in_a_pyproject(refused: Refused, project: Path) -> None:
+    (project / "edgeai.toml").unlink()
+    tables = f"{EMBEDS}[gates]\nrecall_neighbors = 600\n".replace("\n[", "\n[tool.edgeai.")
+    (project / "pyproject.toml").write_text(tables, encoding="utf-8")
+    assert refused().startswith("pyproject.toml [tool.edgeai.gates] recall_neighbors: 600 neigh")
+
+
+def test_groups_of_one_sample_each(refused: Refused, project: Path) -> None:
+    rewrite(project / "test.npz", labels=np.arange(600))
+    assert refused(manifest=EMBEDS) == (
+        "edgeai.toml [models.m] data: no label occurs twice, so that no sample has a relevant one; "
+        "allowed: the group of each sample, or no labels at all. "
+        "Leave the labels out or group them"
+    )
 
 
 def cut(path: Path, count: int) -> None:

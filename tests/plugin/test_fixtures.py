@@ -139,6 +139,10 @@ def test_candidates_are_chosen_by_markers(place: Place) -> None:
         ('edge_gate("speedup", at_most=2)', "at_most"),
         ('edge_gate("speedup", least=2)', "least"),
         ('edge_gate("speedup", at_least="fast")', "number"),
+        (
+            'edge_gate("accuracy_retained", more_than=1.5)',
+            "edge_gate accuracy_retained more_than: 1.5 is out of range; allowed: a number from 0",
+        ),
     ],
 )
 def test_markers_with_unknown_arguments_are_one_line(place: Place, marker: str, said: str) -> None:

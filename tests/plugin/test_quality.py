@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_runs import QUICK, Place
+from edge_runs import QUICK, Place, Run
 from model_parts import Graph, Project, Samples, reference, write_files
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -16,6 +16,8 @@ from onnx import TensorProto, helper
 Array = NDArray[Any]
 RARE = 3
 FAST = ("-k", "retained or sanity")
+STAGED = ("-k", "retained or sanity or speedup")
+"""The stages are timed where the speed is."""
 FAINT, CLEAR = 0.008, 0.2
 """Amplitudes of the feature that tells the rare class: below and above a step of 8 bits over the
 range of the others."""
@@ -127,6 +129,13 @@ def with_arrays(path: Path, **arrays: Array) -> None:
     np.savez(path, **{**held, **arrays})
 
 
+def stage_scores(run: Run) -> tuple[tuple[str, float], ...]:
+    """Return the metric and the score of the two stages that the gates compare."""
+    stages = {stage["name"]: stage["measurements"] for stage in run.candidate()["stages"]}
+    compared = (stages["baseline"], stages["quantized"])
+    return tuple((stage["metric"], stage["score"]) for stage in compared)
+
+
 def test_a_nearly_dead_class_behind_a_good_average(place: Place, tmp_path: Path) -> None:
     place.write(models=(rare_class(tmp_path, 0.8),))
     run = place.run(*FAST)
@@ -192,12 +201,16 @@ def test_f1_weighs_every_class_alike(
     manifest = place.write(models=(rare_class(tmp_path, faint),))
     text = manifest.read_text("utf-8").replace("task =", 'metric = "f1"\ntask =')
     manifest.write_text(text, "utf-8")
-    run = place.run(*FAST)
+    run = place.run(*STAGED)
     assert run.verdicts()["accuracy_retained"] == outcome, run.text
     assert run.verdicts()["slice_retained"] == outcome
     gate = run.candidate()["gates"][0]
     assert "f1 " in gate["reason"]
     assert gate["interval"][0] <= gate["observed"] <= gate["interval"][1]
+    baseline, candidate = stage_scores(run)
+    assert baseline == ("f1", gate["details"]["baseline_metric"])
+    assert candidate == ("f1", gate["details"]["candidate_metric"])
+    assert candidate[1] / baseline[1] == pytest.approx(gate["observed"])
 
 
 def test_a_detector_with_a_dead_head_does_not_pass(place: Place, tmp_path: Path) -> None:
@@ -223,15 +236,19 @@ def test_a_detector_that_keeps_its_objects_passes(place: Place, tmp_path: Path) 
 def test_embeddings_are_compared_with_the_baselines(place: Place, tmp_path: Path) -> None:
     project = embedder(tmp_path, 0.0)
     manifest = place.write(QUICK + "recall_neighbors = 1\n", models=(project,))
-    run = place.run(*FAST)
+    run = place.run(*STAGED)
     assert run.code == 0, run.text
     assert run.verdicts()["accuracy_retained"] == "pass"
     assert run.verdicts()["slice_retained"] == "not_applicable"
-    assert "recall@1 " in run.candidate()["gates"][0]["reason"]
+    gate = run.candidate()["gates"][0]
+    assert "recall@1 " in gate["reason"]
+    assert stage_scores(run) == (("cosine", 1.0), ("cosine", gate["observed"]))
+    assert gate["details"]["neighbors_kept"] < gate["observed"] < 1, "two figures, told apart"
     text = manifest.read_text("utf-8").replace("recall_neighbors = 1", "recall_neighbors = 2.5")
     manifest.write_text(text, "utf-8")
     wrong = place.run("-k", "accuracy_retained")
-    assert "recall_neighbors: 2.5 is no whole number; allowed: 1 and above" in wrong.text
+    assert wrong.code == 4
+    assert "recall_neighbors: 2.5 is not a whole number" in wrong.result.stderr.str()
 
 
 def test_embeddings_that_lost_some_samples_fail(place: Place, tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ def test_markers_use_the_gates_own_relation() -> None:
         marker_limit(SPEED, {"at_least": False}, "here")
     with pytest.raises(UserError, match="is not finite"):
         marker_limit(SPEED, {"at_least": math.nan}, "here")
+    with pytest.raises(UserError) as refused:
+        marker_limit(SPEED, {"at_least": -1}, "edge_gate")
+    assert str(refused.value) == (
+        "edge_gate speedup at_least: -1 is out of range; allowed: a number above 0"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError
-from pytest_edgeai.measure.embedding import embedding, embedding_quality
+from pytest_edgeai.measure.embedding import (
+    MOST_COMPARED,
+    check_groups,
+    check_neighbors,
+    embedding,
+    embedding_quality,
+)
 from pytest_edgeai.measure.quality import quality_arrays, quality_from_arrays
 from pytest_edgeai.records import PairedQuality
 
@@ -65,9 +71,9 @@ def test_recall_is_whether_one_of_the_nearest_is_of_the_group() -> None:
     assert parts is not None
     assert (parts.metric, parts.kind, parts.classes) == ("recall@1", "proportion", None)
     assert parts.baseline_scores.all()
-    alone = compared(near, near, np.arange(20)).parts
-    assert alone is not None
-    assert len(alone.baseline_scores) == 0, "no sample has another one of its group"
+    paired = compared(near, near, np.maximum(np.arange(20), 1)).parts
+    assert paired is not None
+    assert len(paired.baseline_scores) == 2, "no other sample has another one of its group"
 
 
 def test_the_neighbors_kept_are_those_of_a_full_search() -> None:
@@ -112,6 +118,8 @@ EMPTY[9] = 0
         ({"e": vectors(), "f": vectors()}, None, "several outputs could be the embedding"),
         ({"e": vectors()}, np.zeros((40, 2), int), r"labels are int64 of shape \(40, 2\); allowed"),
         ({"e": vectors()}, np.zeros(40), "labels are float64"),
+        ({"e": vectors()}, np.arange(40), "no label occurs twice, so that no sample has"),
+        ({"e": vectors()}, np.arange(40).astype("U"), "no label occurs twice"),
     ],
 )
 def test_what_cannot_be_compared(
@@ -119,6 +127,34 @@ def test_what_cannot_be_compared(
 ) -> None:
     with pytest.raises(ModelError, match=expected):
         embedding_quality(embedding, "cosine", baseline, baseline, labels)
+
+
+def test_groups_are_sought_among_the_samples_compared() -> None:
+    late = np.arange(MOST_COMPARED + 2)
+    late[-1] = 0
+    with pytest.raises(ModelError, match="no label occurs twice among the first 10000 samples"):
+        check_groups(late)
+    late[1] = 0
+    check_groups(late)
+
+
+@pytest.mark.parametrize(
+    ("neighbors", "samples", "expected"),
+    [
+        (698, 700, ""),
+        (699, 700, "699 neighbors, and the evaluation data has 700 samples; every.*allowed: 1 to"),
+        (MOST_COMPARED - 2, MOST_COMPARED + 5, ""),
+        (MOST_COMPARED, 20_000, "20000 samples, of which the first 10000 are compared"),
+        (1, 3, ""),
+        (1, 2, "allowed: no value: 3 samples or more are needed"),
+    ],
+)
+def test_neighbors_leave_some_sample_out(neighbors: int, samples: int, expected: str) -> None:
+    if not expected:
+        check_neighbors(neighbors, samples, "here")
+        return
+    with pytest.raises(ModelError, match=f"^here: .*{expected}"):
+        check_neighbors(neighbors, samples, "here")
 
 
 def raising(outputs: Any, labels: Any) -> Array:
