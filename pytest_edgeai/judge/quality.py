@@ -70,15 +70,7 @@ def judge_accuracy(
         raise ValueError(f"alpha must lie in (0, 0.5), not {alpha}")
     fault = threshold_fault(threshold) or scores_fault(quality)
     if fault:
-        return make_verdict(
-            GATE,
-            "error",
-            threshold,
-            unit="ratio",
-            samples=len(quality.baseline_scores),
-            reason=f"not judged: {fault}",
-            advice="check the evaluation data, the labels and the threshold",
-        )
+        return unjudged_scores(GATE, quality, threshold, fault)
     if quality.kind == "proportion":
         return _judge_proportion(quality, threshold, alpha)
     if quality.kind == "perplexity":
@@ -88,6 +80,26 @@ def judge_accuracy(
     if quality.kind == "embedding":
         return judge_embedding(quality, threshold, tail_limit=tail_limit, alpha=alpha)
     return _judge_loss(quality, threshold, alpha)
+
+
+def unjudged_scores(gate: str, quality: PairedQuality, threshold: Threshold, fault: str) -> Verdict:
+    """Return the ``error`` of a gate whose scores or threshold cannot be judged.
+
+    Args:
+        gate: the gate.
+        quality: its scores.
+        threshold: its limit.
+        fault: what is wrong, in one sentence.
+    """
+    return make_verdict(
+        gate,
+        "error",
+        threshold,
+        unit="ratio",
+        samples=len(quality.baseline_scores),
+        reason=f"not judged: {fault}",
+        advice="check the evaluation data, the labels and the threshold",
+    )
 
 
 def scores_fault(quality: PairedQuality) -> str:

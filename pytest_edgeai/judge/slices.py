@@ -26,6 +26,7 @@ from pytest_edgeai.judge.quality import (
     MINIMUM_LOSS_SAMPLES,
     samples_for_proportion,
     scores_fault,
+    unjudged_scores,
 )
 from pytest_edgeai.judge.verdict import (
     count_text,
@@ -86,15 +87,7 @@ def judge_slices(quality: PairedQuality, threshold: Threshold, *, alpha: float =
     limit = threshold.value or 0.0
     fault = threshold_fault(threshold) or scores_fault(quality) or _fault(quality, limit)
     if fault:
-        return make_verdict(
-            GATE,
-            "error",
-            threshold,
-            unit="ratio",
-            samples=len(quality.baseline_scores),
-            reason=f"not judged: {fault}",
-            advice="check the evaluation data, the labels and the threshold",
-        )
+        return unjudged_scores(GATE, quality, threshold, fault)
     compare = compare_proportions if quality.kind == "proportion" else compare_losses
     judged = [compare(quality, name, array, limit, alpha) for name, array in divided.items()]
     return _decide(quality, judged, threshold, limit, alpha)

@@ -18,7 +18,7 @@ REQUEST_NS = 300_000
 """What asking a worker for a turn costs beside the calls, measured on a shared machine."""
 
 START_S = 0.5
-"""What starting a worker and loading a small model into it takes, on the same machine."""
+"""Assumed for starting a worker and loading a small model into it: an allowance, not measured."""
 
 _WINDOWS = 2
 
