@@ -52,6 +52,7 @@ class Settings:
     against: Path | Literal["last", "best"] | None
     self_check: bool
     self_check_budget: float
+    profile: Literal["ci", "release"]
     threshold: Mapping[str, str]
     threads: int
     across: tuple[str, ...]

@@ -138,6 +138,9 @@ class GateDescriptor:
         measures_speed: whether a proxy host's figure certifies nothing.
         only_with_limit: whether the gate exists only where a limit is set.
         only_against: whether the gate exists only with ``--edge-against``.
+        production: whether the gate exists only where ``[production]`` or ``--edge-profile`` asks
+            for it.
+        needs_key: key of the model's table without which the gate does not exist; empty for none.
         summary: one line for ``--edge-plan`` and the docs.
         settings: further keys of the ``[gates]`` table that the gate reads; numbers above 0.
         setting_ranges: for some of them, the numbers that the value must lie between.
@@ -165,6 +168,8 @@ class GateDescriptor:
     only_against: bool = False
     setting_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     whole_settings: tuple[str, ...] = ()
+    production: bool = False
+    needs_key: str = ""
 
     def judges(self, task: str) -> bool:
         """Return whether models of a Hugging Face task have to pass the gate."""

@@ -76,6 +76,21 @@ class WorkerFailure(EdgeAIError):
         super().__init__(f"{framework} worker, {step}: {what}")
 
 
+class NotCertified(EdgeAIError):
+    """A gate lacks the tool, permission or data it needs: ``inconclusive``, and never a pass."""
+
+    def __init__(self, what: str, *, advice: str = "") -> None:
+        """Describe what is missing.
+
+        Args:
+            what: what is missing or not permitted, in one line.
+            advice: what to do about it, such as the exact install command.
+        """
+        self.what = what
+        self.advice = advice
+        super().__init__(f"{what}; {advice}" if advice else what)
+
+
 class MeasurementError(EdgeAIError):
     """A measurement could not be taken; its gate is an error and never a pass."""
 

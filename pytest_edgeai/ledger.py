@@ -174,6 +174,7 @@ def _candidate(
     candidate: PlannedCandidate,
 ) -> CandidateReport:
     gates = session.gates_of(candidate)
+    required = session.required_gates_of(candidate)
     verdicts = ledger.of(candidate, gates)
     place = f"{candidate.model.name}/{candidate.recipe.id}"
     known = {gate: session.known_failure(candidate, gate) for gate in gates}
@@ -184,9 +185,11 @@ def _candidate(
         artifact=artifact_from_json(evidence.read_record(f"{place}/artifact")),
         stages=_stages(evidence, place),
         verdicts=verdicts,
-        required_gates=gates,
+        required_gates=required,
         promoted=False,
-        promotion_blocked_by=blocked_by(gates, verdicts, allow_proxy=session.settings.allow_proxy),
+        promotion_blocked_by=blocked_by(
+            required, verdicts, allow_proxy=session.settings.allow_proxy
+        ),
         known_failures={gate: reason for gate, reason in known.items() if reason},
         unavailable=candidate.unavailable,
         demanded=candidate.demanded,

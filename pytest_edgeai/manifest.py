@@ -14,6 +14,7 @@ from pytest_edgeai.specification import (
     KnownFailure,
     Manifest,
     ModelSpec,
+    Production,
 )
 from pytest_edgeai.tables import Table, read_toml
 from pytest_edgeai.thresholds import unknown_gate
@@ -74,7 +75,9 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
         UserError: the manifest as a whole is wrong, or its only model is.
     """
     top = read_tables(path)
-    top.refuse_unknown(("models", "gates", "known_failures", "frameworks", "settings"))
+    top.refuse_unknown(
+        ("models", "gates", "known_failures", "frameworks", "settings", "production")
+    )
     directory = path.parent
     settings = top.table("settings")
     raw_settings = {key: settings.raw(key) for key in settings}
@@ -110,6 +113,23 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
         known_failures=_read_known_failures(top, names, catalogue),
         interpreters=_read_interpreters(top.table("frameworks"), directory, catalogue),
         settings=raw_settings,
+        production=_read_production(top, catalogue) if "production" in top else None,
+    )
+
+
+def _read_production(top: Table, catalogue: Catalogue) -> Production:
+    table = top.table("production")
+    table.refuse_unknown(("required", "allowed_licenses", "allowed_operators"))
+    required = table.texts("required")
+    known = [gate.name for gate in catalogue.gates.values() if gate.production]
+    for name in required or ():
+        if name not in known:
+            raise unknown_word("gate of production", name, known, where=f"{table.where} required")
+    return Production(
+        required=required and tuple(dict.fromkeys(required)),
+        allowed_licenses=table.texts("allowed_licenses"),
+        allowed_operators=table.texts("allowed_operators"),
+        where=table.where,
     )
 
 

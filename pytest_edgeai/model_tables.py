@@ -43,6 +43,11 @@ MODEL_KEYS = (
     "batch",
     "deployment",
     "slices",
+    "license",
+    "data_license",
+    "card",
+    "traffic",
+    "members",
     *LANGUAGE_KEYS,
 )
 
@@ -91,7 +96,7 @@ def read_model_table(
         data=_read_source(
             directory, table.text("data", required=True) or "", f"{place} data", text=generates
         ),
-        calibration=_read_calibration(table, directory, place, text=generates),
+        calibration=_read_optional_source("calibration", table, directory, place, text=generates),
         metric=_read_metric(table, task, place, catalogue),
         baseline=_one_of(table, "baseline", BASELINES[0], (*BASELINES, *catalogue.frameworks)),
         targets=_read_targets(table, place, catalogue),
@@ -105,7 +110,16 @@ def read_model_table(
         prompt_tokens=table.count("prompt_tokens", most=MOST_TOKENS),
         deployment=_one_of(table, "deployment", "", DEPLOYMENTS),
         slices=_read_slices(table, task),
+        license=table.text("license") or "",
+        data_license=table.text("data_license") or "",
+        card=_read_card(table.table("card")),
+        traffic=_read_optional_source("traffic", table, directory, place, text=generates),
+        members=_read_optional_source("members", table, directory, place, text=generates),
     )
+
+
+def _read_card(table: Table) -> dict[str, str]:
+    return {key: table.text(key, required=True) or "" for key in table}
 
 
 def _read_slices(table: Table, task: str) -> tuple[str, ...] | None:
@@ -169,13 +183,13 @@ def _read_source(directory: Path, name: str, where: str, *, text: bool) -> DataS
     return DataSource(path, None, where)
 
 
-def _read_calibration(
-    table: Table, directory: Path, place: str, *, text: bool
+def _read_optional_source(
+    key: str, table: Table, directory: Path, place: str, *, text: bool
 ) -> DataSource | None:
-    name = table.text("calibration")
+    name = table.text(key)
     if name is None:
         return None
-    return _read_source(directory, name, f"{place} calibration", text=text)
+    return _read_source(directory, name, f"{place} {key}", text=text)
 
 
 def _read_metric(table: Table, task: str, place: str, catalogue: Catalogue) -> str:

@@ -15,6 +15,7 @@ from pytest_edgeai.configuration import Settings
 from pytest_edgeai.display import TerminalDisplay
 from pytest_edgeai.errors import UserError
 from pytest_edgeai.files import write_atomically
+from pytest_edgeai.gate_selection import not_asked
 from pytest_edgeai.invocation import find_settings, is_worker
 from pytest_edgeai.leftovers import Scratch, sweep_temporary_files
 from pytest_edgeai.manifest import read_manifest
@@ -66,7 +67,7 @@ def _configured(
     manifest = read_manifest(manifest_path, known)
     for model in manifest.models:
         for gate in known.gates.values():
-            if not gate.judges(model.task) or (gate.only_against and settings.against is None):
+            if not_asked(gate, model, settings, manifest):
                 continue
             threshold, is_on = resolve_threshold(
                 gate,

@@ -12,8 +12,9 @@ from typing import Any
 
 from pytest_edgeai.assess.model import read_model
 from pytest_edgeai.configuration import Settings
-from pytest_edgeai.descriptors import FrameworkDescriptor, TargetDescriptor
+from pytest_edgeai.descriptors import FrameworkDescriptor, GateDescriptor, TargetDescriptor
 from pytest_edgeai.errors import ModelError, UserError, WorkerFailure, unknown_word
+from pytest_edgeai.gate_selection import is_required, not_asked
 from pytest_edgeai.measure.dataset import check_npz_header
 from pytest_edgeai.measure.tokens import check_text
 from pytest_edgeai.plan.model_plan import ALL_TARGETS, Planned, Unserved, plan_model
@@ -169,18 +170,25 @@ class Session:
         return candidate.model.gates.get(key, self.manifest.gates.get(key))
 
     def gates_of(self, candidate: PlannedCandidate) -> tuple[str, ...]:
-        """Return the names of the gates that a candidate has to pass."""
+        """Return the names of the gates that a candidate meets."""
         names: list[str] = []
         for name, gate in self.catalogue.gates.items():
             threshold, on = self.threshold(candidate, name)
             if gate.only_with_limit and (not on or threshold.value is None):
                 continue
-            if gate.only_against and self.settings.against is None:
-                continue
-            if not gate.judges(candidate.model.task):
-                continue
-            names.append(name)
+            if not self.not_asked(candidate, gate):
+                names.append(name)
         return tuple(names)
+
+    def not_asked(self, candidate: PlannedCandidate, gate: GateDescriptor) -> str:
+        """Return why a candidate does not meet a gate; an empty string where it does."""
+        return not_asked(gate, candidate.model, self.settings, self.manifest)
+
+    def required_gates_of(self, candidate: PlannedCandidate) -> tuple[str, ...]:
+        """Return the names of the gates that the promotion of a candidate needs."""
+        gates = self.catalogue.gates
+        names = self.gates_of(candidate)
+        return tuple(name for name in names if is_required(gates[name], self.manifest))
 
     def known_failure(self, candidate: PlannedCandidate, gate: str) -> str:
         """Return the reason that the manifest states for a known failure; empty for none."""
@@ -291,8 +299,8 @@ def check_outputs(settings: Settings, manifest: Manifest) -> None:
     read = {manifest.path.resolve(): "the manifest"}
     for model in manifest.models:
         read[model.path.resolve()] = f"the model {model.name}"
-        for source in (model.data, model.calibration):
-            if source is not None and source.path is not None:
+        for source in model.sources:
+            if source.path is not None:
                 read[source.path.resolve()] = f"data of the model {model.name}"
     for name in ("json", "junit", "markdown"):
         path: Path | None = getattr(settings, name)
@@ -347,8 +355,8 @@ def check_model(model: ModelSpec, host: HostFacts) -> ModelFacts:
             where=f"{model.where} path",
             advice="Gate it on a machine with more memory",
         )
-    for source in (model.data, model.calibration):
-        if source is None or source.path is None:
+    for source in model.sources:
+        if source.path is None:
             continue
         if source.path.suffix == TEXT_SUFFIX:
             check_text(source)

@@ -156,6 +156,14 @@ OPTIONS: Final = (
     Option(
         "self_check_budget", "seconds", 120.0, "SECONDS", "time of --edge-self-check (default: 120)"
     ),
+    Option(
+        "profile",
+        "choice",
+        "ci",
+        "ci|release",
+        "length of the gates of production; naming one switches them on (default: ci)",
+        ("ci", "release"),
+    ),
     Option("threshold", "thresholds", (), "GATE=VALUE", "set the threshold of a gate (repeatable)"),
     Option(
         "threads", "count", 1, "N", "threads of both models while they are compared (default: 1)"

@@ -21,6 +21,7 @@ from pytest_edgeai.judge.limits import (
 from pytest_edgeai.measure.metrics import METRICS
 from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
 from pytest_edgeai.plan.targets import TARGETS
+from pytest_edgeai.shipped_production import PRODUCTION_GATES
 from pytest_edgeai.specification import Catalogue
 from pytest_edgeai.tasks import GENERATION_TASKS, TASKS
 
@@ -255,6 +256,7 @@ GATES: Mapping[str, GateDescriptor] = {
             highest=1.0,
             only_against=True,
         ),
+        *PRODUCTION_GATES,
     )
 }
 

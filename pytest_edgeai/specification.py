@@ -67,6 +67,11 @@ class ModelSpec:
         where: the table's place, for errors.
         deployment: what the model ships in on a phone (``ios``, ``android``); empty: not stated.
         slices: arrays of the evaluation data that divide it; ``None``: ``slices``, if there is one.
+        license: SPDX expression of the model's licence; empty: not declared.
+        data_license: SPDX expression of its training data's licence; empty: not declared.
+        card: what the model card says beside what was measured, by section.
+        traffic: recorded requests that both models answer in the shadow gate.
+        members: samples that the model was trained on, for the membership-inference gate.
     """
 
     name: str
@@ -87,6 +92,17 @@ class ModelSpec:
     prompt_tokens: int | None = None
     deployment: str = ""
     slices: tuple[str, ...] | None = None
+    license: str = ""
+    data_license: str = ""
+    card: Mapping[str, str] = field(default_factory=dict)
+    traffic: DataSource | None = None
+    members: DataSource | None = None
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """Everything that samples of it come from."""
+        stated = (self.data, self.calibration, self.traffic, self.members)
+        return tuple(source for source in stated if source is not None)
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,23 @@ class KnownFailure:
     gate: str
     reason: str
     candidate: str | None = None
+
+
+@dataclass(frozen=True)
+class Production:
+    """The ``[production]`` table.
+
+    Attributes:
+        required: gates of production that a promotion needs; ``None``: every one that runs.
+        allowed_licenses: SPDX identifiers that a licence may name; ``None``: the default list.
+        allowed_operators: operators that an artifact may hold; ``None``: any that is not custom.
+        where: the table's place, for errors.
+    """
+
+    required: tuple[str, ...] | None
+    allowed_licenses: tuple[str, ...] | None
+    allowed_operators: tuple[str, ...] | None
+    where: str
 
 
 @dataclass(frozen=True)
@@ -112,6 +145,7 @@ class Manifest:
         known_failures: gates that are known to fail.
         interpreters: framework name to the Python that runs it.
         settings: the ``[settings]`` table.
+        production: the ``[production]`` table; ``None`` where there is none.
     """
 
     path: Path
@@ -122,3 +156,4 @@ class Manifest:
     known_failures: tuple[KnownFailure, ...]
     interpreters: Mapping[str, Path]
     settings: Mapping[str, JSON] = field(default_factory=dict)
+    production: Production | None = None

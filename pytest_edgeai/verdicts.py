@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pytest_edgeai.descriptors import GateDescriptor
-from pytest_edgeai.errors import EdgeAIError
+from pytest_edgeai.errors import EdgeAIError, NotCertified
 from pytest_edgeai.judge.verdict import make_verdict
 from pytest_edgeai.measure.dataset import import_reference
 from pytest_edgeai.plan.selection import PlannedCandidate
@@ -35,13 +35,9 @@ def reach_verdict(
             unit=gate.unit,
             reason=f"switched off ({threshold.origin})",
         )
-    elif not gate.judges(candidate.model.task):
+    elif missing := bench.session.not_asked(candidate, gate):
         verdict = make_verdict(
-            gate_name,
-            "not_applicable",
-            threshold,
-            unit=gate.unit,
-            reason=f"judges {', '.join(gate.tasks)}, and this is {candidate.model.task}",
+            gate_name, "not_applicable", threshold, unit=gate.unit, reason=missing
         )
     else:
         try:
@@ -49,6 +45,15 @@ def reach_verdict(
                 gate.decide, bench.session.manifest.directory, f"gate {gate_name}"
             )
             verdict = _decided(bench, candidate, gate, threshold, decide)
+        except NotCertified as error:
+            verdict = make_verdict(
+                gate_name,
+                "inconclusive",
+                threshold,
+                unit=gate.unit,
+                reason=f"not certified: {' '.join(error.what.split())}",
+                advice=error.advice,
+            )
         except EdgeAIError as error:
             tail = getattr(error, "output_tail", "")
             verdict = make_verdict(

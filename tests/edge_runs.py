@@ -31,7 +31,8 @@ NODE = f"edgeai.toml::linear::{CANDIDATE}"
 GATES = tuple(
     gate.name
     for gate in shipped.GATES.values()
-    if not (gate.only_with_limit or gate.only_against) and gate.judges("tabular-classification")
+    if not (gate.only_with_limit or gate.only_against or gate.production)
+    and gate.judges("tabular-classification")
 )
 """The gates of an ordinary candidate, in their order."""
 PASSING = len(GATES) - 2

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError
-from pytest_edgeai.measure.corpus import CorpusMetric, Hits, Resampler
+from pytest_edgeai.measure.corpus import CorpusMetric, Hits, Summary, figure_of
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -53,19 +53,34 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class _ClassMatches:
-    """Detections of one class by falling score, and the class's objects.
+    """Detections of one class by falling score.
 
     Attributes:
         samples: int64, the sample of each detection, shape ``(detections,)``.
         useful: int64, the detections that found an object at some threshold, shape ``(useful,)``.
-        matched: bool, whether each of them did, shape ``(thresholds, useful)``.
-        objects: int64, objects in each sample, shape ``(samples,)``.
+        matched: for each threshold, which of the useful ones found an object at it.
     """
 
     samples: NDArray[np.int64]
     useful: NDArray[np.int64]
-    matched: NDArray[np.bool_]
-    objects: NDArray[np.int64]
+    matched: tuple[NDArray[np.int64], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """Detections of classes that have objects, by sample and falling score.
+
+    Attributes:
+        samples: int64, the sample of each, shape ``(detections,)``, rising.
+        classes: int64, its class, likewise.
+        scores: float64, likewise.
+        boxes: float64, shape ``(detections, 4)``.
+    """
+
+    samples: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    scores: FloatArray
+    boxes: FloatArray
 
 
 def read_detections(outputs: Outputs) -> Detections:
@@ -123,125 +138,178 @@ def check_objects(labels: NDArray[Any]) -> None:
         raise ModelError(what, allowed=LABEL_LAYOUT)
 
 
-def _overlap(boxes: FloatArray, objects: FloatArray) -> FloatArray:
-    """Intersection over union, shape ``(boxes, objects)``; 0 where both are empty."""
-    low = np.maximum(boxes[:, np.newaxis, :2], objects[np.newaxis, :, :2])
-    high = np.minimum(boxes[:, np.newaxis, 2:], objects[np.newaxis, :, 2:4])
-    shared = np.prod(np.clip(high - low, 0.0, None), axis=2)
-    sizes = [np.prod(np.clip(a[:, 2:4] - a[:, :2], 0.0, None), axis=1) for a in (boxes, objects)]
-    union = sizes[0][:, np.newaxis] + sizes[1][np.newaxis, :] - shared
-    quotient: FloatArray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return quotient
+def _positions(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the position of each element within its group, in the order given."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    begins = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
+    positions = np.empty(len(groups), dtype=np.int64)
+    positions[order] = np.arange(len(groups)) - np.repeat(begins, np.diff(begins, append=len(order)))
+    return positions
 
 
-def _match(boxes: FloatArray, objects: FloatArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Match boxes, by falling score, with objects.
+def _rank(detections: Detections, classes: NDArray[np.int64]) -> _Ranked:
+    """Return the detections that count, at most :data:`MOST_DETECTIONS` of a class in a sample.
+
+    Args:
+        detections: what the detector answered.
+        classes: the classes that have objects, rising.
+    """
+    samples, places = np.nonzero(
+        (detections.scores > 0) & np.isin(detections.classes, classes, kind="table")
+        if classes[-1] < 1 << 16
+        else (detections.scores > 0) & np.isin(detections.classes, classes)
+    )
+    order = np.lexsort((-detections.scores[samples, places], samples))
+    samples, places = samples[order], places[order]
+    answered = detections.classes[samples, places]
+    kept = slice(None)
+    if len(samples) and np.bincount(samples).max() > MOST_DETECTIONS:
+        groups = samples * len(classes) + np.searchsorted(classes, answered)
+        kept = _positions(groups) < MOST_DETECTIONS
+    return _Ranked(
+        samples[kept],
+        answered[kept],
+        detections.scores[samples, places][kept],
+        detections.boxes[samples, places][kept],
+    )
+
+
+def _overlaps(ranked: _Ranked, labels: NDArray[Any]) -> FloatArray:
+    """Intersection over union of each detection with the objects of its class in its sample.
 
     Returns:
-        whether each box found one, ``(thresholds, boxes)``, and whether each object was found,
-        ``(thresholds, objects)``.
+        shape ``(detections, objects)``; -1 for an object of another class, 0 where both are empty.
     """
-    found = np.zeros((len(IOU_THRESHOLDS), len(objects)), dtype=np.bool_)
-    matched = np.zeros((len(IOU_THRESHOLDS), len(boxes)), dtype=np.bool_)
-    if not len(objects) or not len(boxes):
+    sizes = np.prod(np.clip(labels[..., 2:4] - labels[..., :2], 0.0, None), axis=2)
+    own = np.prod(np.clip(ranked.boxes[:, 2:] - ranked.boxes[:, :2], 0.0, None), axis=1)
+    shared = np.ones((len(own), labels.shape[1]))
+    for low in (0, 1):
+        truth = labels[ranked.samples]
+        end = np.minimum(ranked.boxes[:, low + 2, np.newaxis], truth[..., low + 2])
+        begin = np.maximum(ranked.boxes[:, low, np.newaxis], truth[..., low])
+        shared *= np.clip(end - begin, 0.0, None)
+    union = own[:, np.newaxis] + sizes[ranked.samples] - shared
+    quotient = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    alike = labels[ranked.samples, :, 4] == ranked.classes[:, np.newaxis]
+    return np.where(alike, quotient, -1.0)
+
+
+def _match(ranked: _Ranked, labels: FloatArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Match detections, by falling score, with the objects of their class in their sample.
+
+    Returns:
+        whether each detection found one, ``(detections, thresholds)``, and whether each object was
+        found, ``(samples, thresholds, objects)``.
+    """
+    thresholds = len(IOU_THRESHOLDS)
+    found = np.zeros((len(labels), thresholds, labels.shape[1]), dtype=np.bool_)
+    matched = np.zeros((len(ranked.samples), thresholds), dtype=np.bool_)
+    if not matched.size or not found.size:
         return matched, found
-    overlap = _overlap(boxes, objects)
-    rows = np.arange(len(IOU_THRESHOLDS))
-    for number in np.flatnonzero(overlap.max(axis=1) >= IOU_THRESHOLDS[0] - 1e-10):
-        free = np.where(found, -1.0, overlap[number])
+    overlaps = _overlaps(ranked, labels)
+    hopeful = np.flatnonzero(overlaps.max(axis=1) >= IOU_THRESHOLDS[0] - 1e-10)
+    turn = _positions(ranked.samples[hopeful])
+    # Samples are independent, so that the first detections of all of them are matched at once,
+    # then the second ones.
+    for number in range(int(turn.max(initial=-1)) + 1):
+        chosen = hopeful[turn == number]
+        samples = ranked.samples[chosen]
+        free = np.where(found[samples], -1.0, overlaps[chosen][:, np.newaxis])
         # COCOeval takes the last of equally good objects.
-        best = free.shape[1] - 1 - np.argmax(free[:, ::-1], axis=1)
-        hit = free[rows, best] >= IOU_THRESHOLDS - 1e-10
-        matched[hit, number] = True
-        found[rows[hit], best[hit]] = True
+        best = free.shape[2] - 1 - np.argmax(free[:, :, ::-1], axis=2)
+        good = np.take_along_axis(free, best[..., np.newaxis], axis=2)[..., 0]
+        hit = good >= IOU_THRESHOLDS - 1e-10
+        matched[chosen] = hit
+        rows, columns = np.nonzero(hit)
+        found[samples[rows], columns, best[rows, columns]] = True
     return matched, found
 
 
-def _matches(
-    outputs: Outputs, labels: NDArray[Any]
-) -> tuple[dict[int, _ClassMatches], NDArray[np.bool_]]:
-    """Return the matches of every class, and whether each object was found at IoU 0.5."""
+def _by_class(
+    ranked: _Ranked, matched: NDArray[np.bool_], classes: NDArray[np.int64]
+) -> list[_ClassMatches]:
+    order = np.lexsort((-ranked.scores, ranked.classes))
+    ends = np.searchsorted(ranked.classes[order], classes, side="right")
+    result = []
+    for chosen in np.split(order, ends[:-1]):
+        hits = matched[chosen]
+        useful = np.flatnonzero(hits.any(axis=1))
+        columns = tuple(np.flatnonzero(column) for column in hits[useful].T)
+        result.append(_ClassMatches(ranked.samples[chosen], useful, columns))
+    return result
+
+
+def _average_precisions(
+    matches: _ClassMatches, times: FloatArray, objects: FloatArray
+) -> FloatArray:
+    """Mean AP of a class over the IoU thresholds in each resample.
+
+    Args:
+        matches: of the class.
+        times: how often each sample is drawn, shape ``(samples, resamples)``.
+        objects: objects of the class in each resample, above 0, shape ``(resamples,)``.
+
+    Returns:
+        shape ``(resamples,)``.
+    """
+    total = np.zeros(len(objects))
+    if not len(matches.useful):
+        return total
+    # Precision peaks where an object is found, so that its upper envelope needs these places alone.
+    blocks = np.concatenate([[0], matches.useful[:-1] + 1])
+    weights = times[matches.samples[: matches.useful[-1] + 1]]
+    answers = np.maximum(np.cumsum(np.add.reduceat(weights, blocks, axis=0), axis=0), 1)
+    drawn = weights[matches.useful]
+    for columns in matches.matched:
+        if not len(columns):
+            continue
+        hits = np.cumsum(drawn[columns], axis=0)
+        precision = hits / answers[columns]
+        precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        # Each of the 101 recalls takes the precision where it is first reached.
+        reached = np.searchsorted(RECALLS, (hits / objects).ravel(), side="right")
+        steps = np.diff(reached.reshape(hits.shape), axis=0, prepend=0)
+        total += np.einsum("ij,ij->j", precision, steps)
+    mean: FloatArray = total / (len(RECALLS) * len(IOU_THRESHOLDS))
+    return mean
+
+
+def _summarize(outputs: Outputs, labels: NDArray[Any]) -> Summary:
     check_objects(labels)
     detections = read_detections(outputs)
     if len(detections.scores) != len(labels):
         raise ModelError(f"{len(detections.scores)} answers for {len(labels)} samples")
-    classes = labels[..., 4].astype(np.int64)
-    recalled = np.zeros(classes.shape, dtype=np.bool_)
-    kept = np.unique(classes[classes >= 0]).tolist()
-    gathered: dict[int, list[tuple[FloatArray, NDArray[np.bool_], int]]] = {c: [] for c in kept}
-    for sample in range(len(labels)):
-        real = np.flatnonzero(detections.scores[sample] > 0)
-        order = real[np.argsort(-detections.scores[sample, real], kind="stable")]
-        answered = detections.classes[sample, order]
-        for name in np.union1d(answered, classes[sample]).tolist():
-            if name not in gathered:
-                continue
-            chosen = order[answered == name][:MOST_DETECTIONS]
-            objects = np.flatnonzero(classes[sample] == name)
-            truth = labels[sample, objects].astype(np.float64)
-            matched, found = _match(detections.boxes[sample, chosen], truth)
-            recalled[sample, objects] = found[0]
-            gathered[name].append((detections.scores[sample, chosen], matched, sample))
-    result = {}
-    for name, pieces in gathered.items():
-        order = np.argsort(-np.concatenate([score for score, _, _ in pieces]), kind="stable")
-        samples = np.repeat([s for _, _, s in pieces], [len(score) for score, _, _ in pieces])
-        matched = np.concatenate([matched for _, matched, _ in pieces], axis=1)[:, order]
-        useful = np.flatnonzero(matched.any(axis=0))
-        result[name] = _ClassMatches(
-            samples[order].astype(np.int64),
-            useful,
-            matched[:, useful],
-            (classes == name).sum(axis=1),
-        )
-    return result, recalled[classes >= 0]
+    truth = labels.astype(np.float64)
+    names = truth[..., 4].astype(np.int64)
+    real = names >= 0
+    classes, numbers = np.unique(names[real], return_inverse=True)
+    samples, _ = np.nonzero(real)
+    objects = np.zeros((len(classes), len(labels)))
+    np.add.at(objects, (numbers, samples), 1.0)
+    ranked = _rank(detections, classes)
+    matched, found = _match(ranked, truth)
+    by_class = _by_class(ranked, matched, classes)
 
+    def figures(times: NDArray[np.int64]) -> FloatArray:
+        drawn = times.T.astype(np.float64)
+        present = objects @ drawn
+        known = present > 0
+        total = np.zeros(len(times))
+        for matches, counts, defined in zip(by_class, present, known, strict=True):
+            total += defined * _average_precisions(matches, drawn, np.maximum(counts, 1.0))
+        mean: FloatArray = total / np.maximum(known.sum(axis=0), 1)
+        return mean
 
-def _average_precision(matches: _ClassMatches, times: NDArray[np.int64]) -> float | None:
-    """Mean AP over the IoU thresholds; ``None`` where the resample has no object of the class."""
-    objects = int(matches.objects @ times)
-    if not objects:
-        return None
-    if not len(matches.useful):
-        return 0.0
-    weight = times[matches.samples]
-    # Precision peaks where an object is found, so that its upper envelope needs these places alone.
-    answers = np.maximum(np.cumsum(weight)[matches.useful], 1)
-    hits = np.cumsum(matches.matched * weight[matches.useful], axis=1)
-    precision = np.maximum.accumulate((hits / answers)[:, ::-1], axis=1)[:, ::-1]
-    # Each of the 101 recalls takes the precision where it is first reached.
-    reached = np.searchsorted(RECALLS, hits / objects, side="right")
-    steps = np.diff(reached, axis=1, prepend=0)
-    return float((precision * steps).sum()) / (len(RECALLS) * len(IOU_THRESHOLDS))
-
-
-def _resampler(outputs: Outputs, labels: NDArray[Any]) -> Resampler:
-    by_class, _ = _matches(outputs, labels)
-
-    def figure(times: NDArray[np.int64]) -> float:
-        known = [_average_precision(matches, times) for matches in by_class.values()]
-        present = [value for value in known if value is not None]
-        return float(np.mean(present)) if present else 0.0
-
-    return figure
-
-
-def _figure(outputs: Outputs, labels: NDArray[Any]) -> float:
-    return _resampler(outputs, labels)(np.ones(len(labels), dtype=np.int64))
-
-
-def _objects(outputs: Outputs, labels: NDArray[Any]) -> Hits:
-    _, recalled = _matches(outputs, labels)
-    classes = labels[..., 4].astype(np.int64)
-    samples, _ = np.nonzero(classes >= 0)
-    return Hits(
+    hits = Hits(
         "object recall",
-        recalled.astype(np.float64),
-        classes[classes >= 0],
+        found[:, 0][real].astype(np.float64),
+        names[real],
         samples.astype(np.int64),
     )
+    return Summary(figures, hits)
 
 
-mean_average_precision = CorpusMetric(_figure, _resampler, _objects)
+mean_average_precision = CorpusMetric(figure_of(_summarize), _summarize)
 """COCO's AP: the mean over classes and IoU thresholds from 0.50 to 0.95. A class without an object
 among the labels does not count."""

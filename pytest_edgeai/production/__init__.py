@@ -1,0 +1,1 @@
+"""Gates of production: load, endurance, robustness, security, privacy, compliance, recovery."""

@@ -1,0 +1,3 @@
+"""What the gates of production measured, as frozen records that flow from measure to judge."""
+
+from __future__ import annotations
