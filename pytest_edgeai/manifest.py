@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_edgeai.configuration import check_manifest_settings
 from pytest_edgeai.errors import ModelError, UserError, did_you_mean, unknown_word
 from pytest_edgeai.files import expand_home
 from pytest_edgeai.model_tables import read_gates, read_model_table
+from pytest_edgeai.records import JSON
 from pytest_edgeai.specification import (
     Catalogue,
     KnownFailure,
@@ -17,7 +18,7 @@ from pytest_edgeai.specification import (
     Production,
 )
 from pytest_edgeai.tables import Table, read_toml
-from pytest_edgeai.thresholds import unknown_gate
+from pytest_edgeai.thresholds import SWITCHED_OFF, unknown_gate
 
 MANIFEST_NAME = "edgeai.toml"
 PYPROJECT_NAME = "pyproject.toml"
@@ -104,6 +105,8 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
             problems[name] = error
     if problems and len(names) == 1:
         raise next(iter(problems.values()))
+    production = _read_production(top, catalogue) if "production" in top else None
+    _refuse_contradictions(production, gates, models)
     return Manifest(
         path=path,
         directory=directory,
@@ -113,7 +116,7 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
         known_failures=_read_known_failures(top, names, catalogue),
         interpreters=_read_interpreters(top.table("frameworks"), directory, catalogue),
         settings=raw_settings,
-        production=_read_production(top, catalogue) if "production" in top else None,
+        production=production,
     )
 
 
@@ -131,6 +134,21 @@ def _read_production(top: Table, catalogue: Catalogue) -> Production:
         allowed_operators=table.texts("allowed_operators"),
         where=table.where,
     )
+
+
+def _refuse_contradictions(
+    production: Production | None, gates: Mapping[str, JSON], models: Sequence[ModelSpec]
+) -> None:
+    """Refuse a gate that a promotion requires and that is switched off."""
+    tables = [("[gates]", gates), *((f"{model.where} gates", model.gates) for model in models)]
+    for name in (production.required if production else None) or ():
+        for where, table in tables:
+            if table.get(name) is False or table.get(name) == SWITCHED_OFF:
+                raise UserError(
+                    f'"{name}" is required and switched off in {where}',
+                    where=f"{production.where if production else ''} required",
+                    allowed="gates that are switched on",
+                )
 
 
 def _read_known_failures(

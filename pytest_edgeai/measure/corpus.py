@@ -14,10 +14,11 @@ from pytest_edgeai.measure.metrics import accuracy, check_labels, class_output
 from pytest_edgeai.records import PairedQuality
 
 RESAMPLES = 1000
+MOST_DRAWS = 2_000_000
+"""Samples times resamples that are drawn at once, 16 MB."""
 SEED = 0
 
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]
-Resampler: TypeAlias = Callable[[NDArray[np.int64]], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,38 +38,70 @@ class Hits:
     samples: NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What a corpus metric keeps of one model's outputs, so that resamples need not begin anew.
+
+    Attributes:
+        figures: called with how often each sample is drawn, int64, shape ``(resamples, samples)``;
+            returns the figure of each resample, float64, shape ``(resamples,)``.
+        hits: ``None`` where nothing can be said of single things.
+    """
+
+    figures: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    hits: Hits | None = None
+
+
 @dataclass(frozen=True)
 class CorpusMetric:
     """A metric of kind ``corpus``.
 
     Attributes:
         figure: called with ``(outputs, labels)``; returns one number from 0, higher is better.
-        resampler: called with the same; returns a function from how often each sample is drawn
-            (int64, shape ``(samples,)``) to the figure of that resample. ``None``: ``figure`` is
-            called on the rows drawn, which takes as long each time.
-        hits: called with the same; ``None`` where nothing can be said of single things.
+        summarize: called with the same. ``None``: ``figure`` is called on the rows drawn, which
+            takes as long each time.
     """
 
     figure: Callable[[Outputs, NDArray[Any]], float]
-    resampler: Callable[[Outputs, NDArray[Any]], Resampler] | None = None
-    hits: Callable[[Outputs, NDArray[Any]], Hits] | None = None
+    summarize: Callable[[Outputs, NDArray[Any]], Summary] | None = None
     kind: str = "corpus"
 
     def __call__(self, outputs: Outputs, labels: NDArray[Any]) -> float:
         """Return the figure of the whole set."""
         return self.figure(outputs, labels)
 
-    def resample_with(self, outputs: Outputs, labels: NDArray[Any]) -> Resampler:
-        """Return the function that gives a resample's figure."""
-        if self.resampler is not None:
-            return self.resampler(outputs, labels)
+    def summary(self, outputs: Outputs, labels: NDArray[Any], name: str) -> Summary:
+        """Return what gives the figures of resamples.
+
+        Args:
+            outputs: output name to array.
+            labels: shape ``(samples, ...)``.
+            name: for errors.
+        """
+        if self.summarize is not None:
+            return self.summarize(outputs, labels)
+
+        def figures(times: NDArray[np.int64]) -> NDArray[np.float64]:
+            return np.array([draw(drawn) for drawn in times], dtype=np.float64)
 
         def draw(times: NDArray[np.int64]) -> float:
             rows = np.repeat(np.arange(len(times)), times)
             drawn = {name: array[rows] for name, array in outputs.items()}
-            return float(self.figure(drawn, labels[rows]))
+            return _number(self.figure(drawn, labels[rows]), name)
 
-        return draw
+        return Summary(figures)
+
+
+def figure_of(
+    summarize: Callable[[Outputs, NDArray[Any]], Summary],
+) -> Callable[[Outputs, NDArray[Any]], float]:
+    """Return the function that gives the figure of the whole set by its summary."""
+
+    def figure(outputs: Outputs, labels: NDArray[Any]) -> float:
+        once = np.ones((1, len(labels)), dtype=np.int64)
+        return float(summarize(outputs, labels).figures(once)[0])
+
+    return figure
 
 
 def corpus_quality(
@@ -135,22 +168,34 @@ def _figures(
     sides: tuple[Outputs, Outputs],
     labels: NDArray[Any],
     progress: Callable[[float], None],
-) -> tuple[NDArray[np.float64], tuple[Hits, ...]]:
+) -> tuple[NDArray[np.float64], list[Hits]]:
     samples = len(labels)
     figures = np.empty((2, 1 + RESAMPLES))
-    resamplers = []
+    summaries = []
+    once = np.ones((1, samples), dtype=np.int64)
     for side, outputs in enumerate(sides):
-        figures[side, 0] = _number(metric(outputs, labels), name)
-        resamplers.append(metric.resample_with(outputs, labels))
+        summary = metric.summary(outputs, labels, name)
+        # A figure of its own tells what a plain callable returned for the whole set.
+        whole = metric(outputs, labels) if metric.summarize is None else summary.figures(once)[0]
+        figures[side, 0] = _number(whole, name)
+        summaries.append(summary)
     generator = np.random.default_rng(SEED)
-    for number in range(1, 1 + RESAMPLES):
-        times = np.bincount(generator.integers(0, samples, samples), minlength=samples)
-        for side, resampler in enumerate(resamplers):
-            figures[side, number] = _number(resampler(times), name)
-        if number % 50 == 0:
-            progress(number / RESAMPLES)
-    hits = () if metric.hits is None else tuple(metric.hits(side, labels) for side in sides)
-    return figures, hits
+    at_once = max(1, min(MOST_DRAWS // samples, 50 if metric.summarize is None else RESAMPLES))
+    for begin in range(1, 1 + RESAMPLES, at_once):
+        end = min(begin + at_once, 1 + RESAMPLES)
+        times = _draw(generator, end - begin, samples)
+        for side, summary in enumerate(summaries):
+            figures[side, begin:end] = [_number(value, name) for value in summary.figures(times)]
+        progress((end - 1) / RESAMPLES)
+    return figures, [summary.hits for summary in summaries if summary.hits is not None]
+
+
+def _draw(generator: np.random.Generator, resamples: int, samples: int) -> NDArray[np.int64]:
+    """Return how often each resample draws each sample, shape ``(resamples, samples)``."""
+    drawn = generator.integers(0, samples, (resamples, samples))
+    drawn += samples * np.arange(resamples)[:, np.newaxis]
+    times: NDArray[np.int64] = np.bincount(drawn.ravel(), minlength=drawn.size)
+    return times.reshape(drawn.shape)
 
 
 def _number(value: Any, name: str) -> float:
@@ -175,31 +220,38 @@ def _answers(outputs: Outputs, labels: NDArray[Any]) -> tuple[NDArray[np.int64],
     return labels.astype(np.int64), np.where(np.isnan(answer).any(axis=1), -1, predicted)
 
 
-def _f1_resampler(outputs: Outputs, labels: NDArray[Any]) -> Resampler:
+def _f1_summary(outputs: Outputs, labels: NDArray[Any]) -> Summary:
     truth, predicted = _answers(outputs, labels)
-    classes = int(max(truth.max(), predicted.max())) + 1
     right = truth == predicted
-    answered = predicted >= 0
+    classes = np.unique(truth)
+    # A sample counts for its class, for the one that was predicted and, if right, for the hits.
+    places = [np.searchsorted(classes, names) for names in (truth, predicted)]
+    foreign = (predicted < 0) | ~np.isin(predicted, classes)
 
-    def figure(times: NDArray[np.int64]) -> float:
-        hits = np.bincount(truth[right], weights=times[right], minlength=classes)
-        present = np.bincount(truth, weights=times, minlength=classes)
-        chosen = np.bincount(predicted[answered], weights=times[answered], minlength=classes)
+    def figures(times: NDArray[np.int64]) -> NDArray[np.float64]:
+        present = _by_group(times, places[0], len(classes))
+        hits = _by_group(times * right, places[0], len(classes))
+        chosen = _by_group(times * ~foreign, places[1] * ~foreign, len(classes))
         counted = present > 0
-        return float(np.mean(2 * hits[counted] / (present + chosen)[counted]))
+        scores = np.divide(2 * hits, present + chosen, out=np.zeros(hits.shape), where=counted)
+        mean: NDArray[np.float64] = scores.sum(axis=1) / counted.sum(axis=1)
+        return mean
 
-    return figure
-
-
-def _f1_figure(outputs: Outputs, labels: NDArray[Any]) -> float:
-    return _f1_resampler(outputs, labels)(np.ones(len(labels), dtype=np.int64))
+    return Summary(figures, Hits("accuracy", accuracy(outputs, labels), labels, np.arange(len(labels))))
 
 
-def _right(outputs: Outputs, labels: NDArray[Any]) -> Hits:
-    return Hits("accuracy", accuracy(outputs, labels), labels, np.arange(len(labels)))
+def _by_group(
+    times: NDArray[np.int64], groups: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """Return the sums of columns by group, shape ``(resamples, count)``."""
+    order = np.argsort(groups, kind="stable")
+    names, begins = np.unique(groups[order], return_index=True)
+    sums = np.zeros((len(times), count), dtype=np.int64)
+    sums[:, names] = np.add.reduceat(times[:, order], begins, axis=1)
+    return sums
 
 
-f1 = CorpusMetric(_f1_figure, _f1_resampler, _right)
+f1 = CorpusMetric(figure_of(_f1_summary), _f1_summary)
 """Macro F1: the unweighted mean, over the classes that occur among the labels, of
 ``2 TP / (2 TP + FP + FN)`` (van Rijsbergen 1979; scikit-learn's ``f1_score(average="macro")`` where
 ``labels`` are the classes of the truth)."""

@@ -22,6 +22,8 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MOST_DETECTIONS = 100
 """Of one class in one image."""
+MOST_WEIGHTS = 2_000_000
+"""Detections times resamples that are computed at once, 16 MB an array."""
 LAYOUTS = (
     "one float output (samples, detections, 6) of x1, y1, x2, y2, score, class; or a float output "
     "(samples, detections, 4) of boxes x1, y1, x2, y2, with (samples, detections) outputs of "
@@ -155,15 +157,11 @@ def _rank(detections: Detections, classes: NDArray[np.int64]) -> _Ranked:
         detections: what the detector answered.
         classes: the classes that have objects, rising.
     """
-    samples, places = np.nonzero(
-        (detections.scores > 0) & np.isin(detections.classes, classes, kind="table")
-        if classes[-1] < 1 << 16
-        else (detections.scores > 0) & np.isin(detections.classes, classes)
-    )
+    samples, places = np.nonzero((detections.scores > 0) & np.isin(detections.classes, classes))
     order = np.lexsort((-detections.scores[samples, places], samples))
     samples, places = samples[order], places[order]
     answered = detections.classes[samples, places]
-    kept = slice(None)
+    kept: slice | NDArray[np.bool_] = slice(None)
     if len(samples) and np.bincount(samples).max() > MOST_DETECTIONS:
         groups = samples * len(classes) + np.searchsorted(classes, answered)
         kept = _positions(groups) < MOST_DETECTIONS
@@ -240,6 +238,14 @@ def _by_class(
     return result
 
 
+def _reached(recall: FloatArray) -> FloatArray:
+    """Return how many of the 101 recalls are reached, as ``searchsorted`` from the right does."""
+    last = np.minimum(recall * (len(RECALLS) - 1) + 1e-9, len(RECALLS) - 1).astype(np.intp)
+    # A recall of k/100 may lie one bit below its place in the table, as it does in COCOeval.
+    reached: FloatArray = last + (RECALLS[last] <= recall)
+    return reached
+
+
 def _average_precisions(
     matches: _ClassMatches, times: FloatArray, objects: FloatArray
 ) -> FloatArray:
@@ -268,9 +274,9 @@ def _average_precisions(
         precision = hits / answers[columns]
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         # Each of the 101 recalls takes the precision where it is first reached.
-        reached = np.searchsorted(RECALLS, (hits / objects).ravel(), side="right")
-        steps = np.diff(reached.reshape(hits.shape), axis=0, prepend=0)
-        total += np.einsum("ij,ij->j", precision, steps)
+        reached = _reached(hits / objects)
+        total += precision[0] * reached[0]
+        total += np.einsum("ij,ij->j", precision[1:], np.diff(reached, axis=0))
     mean: FloatArray = total / (len(RECALLS) * len(IOU_THRESHOLDS))
     return mean
 
@@ -292,6 +298,12 @@ def _summarize(outputs: Outputs, labels: NDArray[Any]) -> Summary:
     by_class = _by_class(ranked, matched, classes)
 
     def figures(times: NDArray[np.int64]) -> FloatArray:
+        at_once = max(1, MOST_WEIGHTS // max(len(ranked.samples), 1))
+        return np.concatenate(
+            [chunk(times[begin : begin + at_once]) for begin in range(0, len(times), at_once)]
+        )
+
+    def chunk(times: NDArray[np.int64]) -> FloatArray:
         drawn = times.T.astype(np.float64)
         present = objects @ drawn
         known = present > 0

@@ -47,10 +47,10 @@ def test_a_resample_is_the_figure_of_the_rows_drawn(
 ) -> None:
     labels = np.array([t for t, _ in rows])
     outputs = {"y": one_hot([p for _, p in rows])}
-    times = np.array([random.randint(0, 3) for _ in rows])
-    times[0] += 1
-    plain = CorpusMetric(f1.figure).resample_with(outputs, labels)
-    assert f1.resample_with(outputs, labels)(times) == pytest.approx(plain(times))
+    times = np.array([[random.randint(0, 3) for _ in rows] for _ in range(3)])
+    times[:, 0] += 1
+    plain = CorpusMetric(f1.figure).summary(outputs, labels, "f1").figures(times)
+    assert f1.summary(outputs, labels, "f1").figures(times) == pytest.approx(plain)
 
 
 def test_a_broken_answer_is_wrong_and_is_no_class() -> None:
