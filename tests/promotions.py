@@ -170,3 +170,18 @@ def sign_again(bundle: Path, key: SigningKey, old: str, new: str) -> None:
     changed = payload.replace(old.encode(), new.encode())
     json.loads(changed)
     certificate.write_bytes(render(sign(changed, key)))
+
+
+def bundle_of(
+    artifact: Artifact,
+    directory: Path,
+    *,
+    target: str = "cross",
+    task: str = "image-classification",
+) -> Path:
+    """Promote an artifact without a signature, with all its documents, and return the bundle."""
+    candidate, model = build(directory.parent / "parts")
+    candidate = dataclasses.replace(candidate, artifact=artifact, target=target, promoted=True)
+    model = dataclasses.replace(model, task=task, candidates=(candidate,))
+    describe = describer(report_of(candidate, model), model, candidate, artifact, PROVENANCE)
+    return promote(candidate, model, REPORTS, directory, None, describe)

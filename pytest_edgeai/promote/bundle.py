@@ -386,5 +386,6 @@ def _fill(
     if describe is not None:
         documents |= {name: made.encode() for name, made in describe(digests).items()}
     for name, content in documents.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
         write_durably(place / name, content)
     return digests | {name: hashlib.sha256(made).hexdigest() for name, made in documents.items()}

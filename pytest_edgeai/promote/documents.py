@@ -8,9 +8,17 @@ from collections.abc import Callable, Mapping
 from pytest_edgeai.plan.targets import PACKAGES
 from pytest_edgeai.promote.bom import BOM, render_bom
 from pytest_edgeai.promote.certificate import Provenance
+from pytest_edgeai.promote.server import (
+    DOCKERFILE,
+    PORT,
+    REQUIREMENTS,
+    served_by,
+    server_documents,
+)
 from pytest_edgeai.records import JSON, Artifact, Stage, artifact_root, to_json
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
 from pytest_edgeai.report.markdown import escape, render_markdown
+from pytest_edgeai.tasks import GENERATION_TASKS
 
 CARD = "README.md"
 DEPLOYMENT = "deployment.json"
@@ -40,6 +48,12 @@ def describer(
             CARD: render_card(report, model, candidate, artifact, provenance),
             BOM: render_bom(report, model, candidate, artifact, provenance, files),
             DEPLOYMENT: render_deployment(report, model, candidate, artifact),
+            **server_documents(
+                artifact,
+                candidate.target,
+                generates_text=model.task in GENERATION_TASKS,
+                versions={**artifact.versions, **provenance.versions},
+            ),
         }
 
     return describe
@@ -117,9 +131,25 @@ def render_deployment(
             "host": host and {"cpu_model": host.facts.cpu_model, "proxy": host.proxy},
             **_measured(quantized),
         },
+        "server": _server(model, candidate, artifact),
         "rollback": {"command": [*ROLLBACK.split(), model.name, candidate.target]},
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _server(
+    model: ModelReport, candidate: CandidateReport, artifact: Artifact
+) -> dict[str, JSON] | None:
+    """Return how the bundle is served; ``None`` where it has no server."""
+    served = served_by(artifact, candidate.target, generates_text=model.task in GENERATION_TASKS)
+    if served is None:
+        return None
+    return {
+        "dockerfile": DOCKERFILE,
+        "requirements": REQUIREMENTS,
+        "port": PORT,
+        "ready": served.ready,
+    }
 
 
 def _measured(stage: Stage | None) -> dict[str, JSON]:

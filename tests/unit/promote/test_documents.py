@@ -112,4 +112,4 @@ def test_markdown_of_others_stays_text(tmp_path: Path) -> None:
 def test_the_same_promotion_gives_the_same_bytes(tmp_path: Path) -> None:
     once, again = (documents(*build(tmp_path)) for _ in range(2))
     assert once == again
-    assert len({hashlib.sha256(text.encode()).digest() for text in once.values()}) == 3
+    assert len({hashlib.sha256(text.encode()).digest() for text in once.values()}) == len(once)
