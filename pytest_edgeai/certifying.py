@@ -80,6 +80,7 @@ def provenance_of(session: Session, model: ModelReport, candidate: CandidateRepo
         versions=environment_of(session, planned).versions if planned else {},
         threads=session.settings.threads,
         allow_proxy=session.settings.allow_proxy,
+        reference=evidence.read_record(f"{model.name}/{candidate.recipe.id}/reference"),
     )
 
 

@@ -24,6 +24,7 @@ from pytest_edgeai.measure.quality import (
     quality_from_arrays,
     select_outputs,
 )
+from pytest_edgeai.measure.reference import reference_statistics
 from pytest_edgeai.optimize.frameworks.language import MEMORY_MAPPING
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import (
@@ -55,16 +56,36 @@ def _quality(bench: Workbench, candidate: PlannedCandidate) -> tuple[PairedQuali
             return kept
         if bench.model(candidate.model.name).language is not None:
             measured = score_text(bench, candidate)
+            _keep_reference(bench, candidate, measured[0], {})
         else:
             baseline = _baseline_outputs(bench, candidate)
             outputs = _evaluate(bench, candidate, bench.loaded_candidate(candidate), "candidate")
             measured = _score(bench, candidate, baseline, outputs)
+            _keep_reference(bench, candidate, measured[0], outputs)
     bench.evidence.write_arrays(place(candidate, "quality"), quality_arrays(measured[0]))
     bench.evidence.write_record(
         place(candidate, "quality"),
         {"metric": measured[0].metric, "kind": measured[0].kind, "sanity": measured[1]},
     )
     return measured
+
+
+def _keep_reference(
+    bench: Workbench,
+    candidate: PlannedCandidate,
+    scores: PairedQuality,
+    outputs: Mapping[str, NDArray[Any]],
+) -> None:
+    """Keep what a promotion ships for later drift detection, where anything is promoted."""
+    if bench.session.settings.promote is None or candidate.reference is not None:
+        return
+    inputs = bench.model(candidate.model.name).evaluation.arrays
+    # A metric of the whole set has no scores of samples.
+    each = None if scores.kind == "corpus" else scores.candidate_scores
+    statistics = reference_statistics(inputs, outputs, each)
+    bench.evidence.write_record(
+        f"{candidate.model.name}/{candidate.recipe.id}/reference", statistics
+    )
 
 
 def _read_quality(

@@ -25,12 +25,14 @@ class Provenance:
         versions: tool name to version, of whatever the comparison depends on.
         threads: threads of both models while they were compared.
         allow_proxy: whether verdicts of a proxy host were accepted.
+        reference: statistics of the evaluation, for the detection of drift; ``None`` for none.
     """
 
     data: Mapping[str, JSON]
     versions: Mapping[str, str]
     threads: int
     allow_proxy: bool
+    reference: Mapping[str, JSON] | None = None
 
 
 def predicate(

@@ -22,6 +22,7 @@ from pytest_edgeai.tasks import GENERATION_TASKS
 
 CARD = "README.md"
 DEPLOYMENT = "deployment.json"
+REFERENCE = "reference.json"
 DEPLOYMENT_SCHEMA = "pytest-edgeai/deployment/1"
 ROLLBACK = "pytest-edgeai registry rollback REGISTRY"
 
@@ -48,6 +49,7 @@ def describer(
             CARD: render_card(report, model, candidate, artifact, provenance),
             BOM: render_bom(report, model, candidate, artifact, provenance, files),
             DEPLOYMENT: render_deployment(report, model, candidate, artifact),
+            **_reference(provenance),
             **server_documents(
                 artifact,
                 candidate.target,
@@ -85,6 +87,13 @@ def render_card(
         "",
     ]
     return "\n".join(lines) + "\n" + render_markdown(report)
+
+
+def _reference(provenance: Provenance) -> dict[str, str]:
+    """Return the reference statistics, where there are some."""
+    if provenance.reference is None:
+        return {}
+    return {REFERENCE: json.dumps(provenance.reference, indent=1, allow_nan=False) + "\n"}
 
 
 def _data(provenance: Provenance) -> list[str]:

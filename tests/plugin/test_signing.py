@@ -50,6 +50,10 @@ def test_a_promotion_is_signed_verified_registered_and_undone(place: Place) -> N
     assert run.code == 0, run.text
     assert "not signed" not in run.text
     bundle = bundle_of(here)
+    reference = json.loads((bundle / "reference.json").read_text("utf-8"))
+    assert reference["samples"] == 600
+    assert list(reference["outputs"]["logits"]["class_shares"]) == ["0", "1", "2", "3"]
+    assert (bundle / "server" / "__main__.py").is_file()
     done = console("verify", bundle, "--key", "key.pem.pub", cwd=here)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"linear {CANDIDATE} for cross" in done.stdout
