@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pytest_edgeai.plan.targets import PACKAGES
 from pytest_edgeai.promote.bom import BOM, render_bom
 from pytest_edgeai.promote.certificate import Provenance
+from pytest_edgeai.promote.rollout import render_rollout
 from pytest_edgeai.promote.server import (
     DOCKERFILE,
     PORT,
@@ -50,6 +51,7 @@ def describer(
             BOM: render_bom(report, model, candidate, artifact, provenance, files),
             DEPLOYMENT: render_deployment(report, model, candidate, artifact),
             **_reference(provenance),
+            **render_rollout(candidate, _rollback(model, candidate)),
             **server_documents(
                 artifact,
                 candidate.target,
@@ -141,9 +143,13 @@ def render_deployment(
             **_measured(quantized),
         },
         "server": _server(model, candidate, artifact),
-        "rollback": {"command": [*ROLLBACK.split(), model.name, candidate.target]},
+        "rollback": {"command": _rollback(model, candidate)},
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _rollback(model: ModelReport, candidate: CandidateReport) -> list[str]:
+    return [*ROLLBACK.split(), model.name, candidate.target]
 
 
 def _server(

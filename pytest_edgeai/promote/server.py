@@ -72,14 +72,17 @@ def server_documents(
         REQUIREMENTS: "".join(f"{n}=={v}\n" if v else f"{n}\n" for n, v in wanted.items()),
         DOCKERFILE: _dockerfile(served, artifact, versions.get("python", "")),
     }
-    if served.own:
-        folder = resources.files(_SOURCES)
-        documents |= {
-            f"{SERVER}/{file.name}": file.read_text("utf-8")
-            for file in folder.iterdir()
-            if file.name.endswith(".py")
-        }
-    return documents
+    return documents | (server_sources() if served.own else {})
+
+
+def server_sources() -> dict[str, str]:
+    """Return the source of the server by its names in the bundle."""
+    folder = resources.files(_SOURCES)
+    return {
+        f"{SERVER}/{file.name}": file.read_text("utf-8")
+        for file in folder.iterdir()
+        if file.name.endswith(".py")
+    }
 
 
 def served_by(artifact: Artifact, target: str, *, generates_text: bool) -> Served | None:

@@ -9,8 +9,9 @@ import pytest
 from promotions import HOST, PROVENANCE, build, report_of
 
 from pytest_edgeai.promote.documents import describer
-from pytest_edgeai.records import LatencySummary, Recipe, RuntimeOptions, Stage
+from pytest_edgeai.records import LatencySummary, Recipe, RuntimeOptions, Stage, Verdict, to_json
 from pytest_edgeai.report.content import CandidateReport, ModelReport
+from pytest_edgeai.rollout_records import RolloutPolicy
 
 STAGE = Stage(
     name="quantized",
@@ -113,3 +114,27 @@ def test_the_same_promotion_gives_the_same_bytes(tmp_path: Path) -> None:
     once, again = (documents(*build(tmp_path)) for _ in range(2))
     assert once == again
     assert len({hashlib.sha256(text.encode()).digest() for text in once.values()}) == len(once)
+
+
+def test_an_edge_server_gets_a_roll_out_and_a_phone_none(said: dict[str, str]) -> None:
+    plan = json.loads(said["rollout.json"])
+    stages = plan["strategies"]["gradual_ramp"]["stages"]
+    assert [stage["share_ratio"] for stage in stages] == [0.1, 0.25, 0.5, 1.0]
+    assert plan["rollback"]["command"][-2:] == ["digits", "intel"]
+    assert plan["simulated"] is None
+
+
+def test_a_roll_out_states_what_its_simulation_showed(tmp_path: Path) -> None:
+    candidate, model = build(tmp_path)
+    details = {"policy": to_json(RolloutPolicy(shares=(1.0,))), "runs": [{"end": "completed"}]}
+    simulated = Verdict(
+        "rollout", "pass", 0.0, None, None, 0.0, "at_most", "faults", 9, "Fine.", details=details
+    )
+    plan = json.loads(
+        documents(dataclasses.replace(candidate, verdicts=(simulated,)), model)["rollout.json"]
+    )
+    assert plan["strategies"]["gradual_ramp"]["stages"] == [{"share_ratio": 1.0, "requests": 30}]
+    assert plan["simulated"] == {"outcome": "pass", "runs": [{"end": "completed"}]}
+    assert "rollout.json" not in documents(
+        dataclasses.replace(candidate, target="arm-mobile"), model
+    )
