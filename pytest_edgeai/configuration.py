@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from pytest_edgeai.errors import UserError, did_you_mean, unknown_word
-from pytest_edgeai.files import expand_home
+from pytest_edgeai.files import LOCK_DIRECTORY_VARIABLE, expand_home
 from pytest_edgeai.records import JSON
 from pytest_edgeai.settings import (
     BY_NAME,
@@ -116,7 +116,13 @@ def resolve(
 
 
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
-    known = [*(option.variable for option in OPTIONS), SIGNING_KEY_VARIABLE]
+    beside = (SIGNING_KEY_VARIABLE, LOCK_DIRECTORY_VARIABLE)
+    known = [*(option.variable for option in OPTIONS), *beside]
+    locks = environment.get(LOCK_DIRECTORY_VARIABLE)
+    if locks and not Path(locks).is_dir():
+        raise UserError(
+            f'"{locks}" is no directory', where=LOCK_DIRECTORY_VARIABLE, allowed="a directory"
+        )
     for name in environment:
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             raise UserError(

@@ -13,6 +13,10 @@ from pathlib import Path
 
 from pytest_edgeai.errors import UserError
 
+LOCK_DIRECTORY_VARIABLE = "PYTEST_EDGEAI_LOCK_DIR"
+"""Names the directory of the machine-wide measurement lock. It is no setting: it says nothing about
+what is measured, and must be known before there are settings."""
+
 _ADVICE = {
     errno.ENOSPC: "Free some space or choose another disk",
     errno.EDQUOT: "Free some space or choose another disk",

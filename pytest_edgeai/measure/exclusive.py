@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pytest_edgeai.errors import MeasurementError
+from pytest_edgeai.files import LOCK_DIRECTORY_VARIABLE
 
 POLL_S = 5.0
 _SHARED = Path("/tmp")
@@ -22,8 +23,13 @@ _locks: dict[Path, FileLock] = {}
 def lock_path() -> Path:
     """Return the machine-wide lock file; one per user where another user's cannot be opened.
 
-    It does not follow ``TMPDIR``, which batch systems and CI runners set per job.
+    It does not follow ``TMPDIR``, which batch systems and CI runners set per job. The variable
+    :data:`~pytest_edgeai.files.LOCK_DIRECTORY_VARIABLE` names another directory for it, such as one
+    that several containers share.
     """
+    chosen = os.environ.get(LOCK_DIRECTORY_VARIABLE)
+    if chosen:
+        return Path(chosen) / _NAME
     shared = (_SHARED if _SHARED.is_dir() else Path(tempfile.gettempdir())) / _NAME
     try:
         # Linux refuses to create over another user's file in a sticky directory even where its mode

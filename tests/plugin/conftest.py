@@ -11,6 +11,8 @@ import pytest
 from edge_runs import Place, Run, running_workers
 from models import Project, linear_classifier
 
+from pytest_edgeai.files import LOCK_DIRECTORY_VARIABLE
+
 
 @pytest.fixture(scope="session")
 def linear(tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -45,6 +47,8 @@ def temporary_files(
             ("PYTEST_ADDOPTS", "PYTEST_EDGEAI_", "PYTEST_XDIST_")
         ):
             monkeypatch.delenv(name)
+    # Tests in several processes do not wait for each other: their limits hold however busy it is.
+    monkeypatch.setenv(LOCK_DIRECTORY_VARIABLE, str(place))
     yield place
     left = [path.name for path in place.glob("pytest-edgeai-*") if path.is_dir()]
     assert left == [], f"temporary directories were left: {left}"
