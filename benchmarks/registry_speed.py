@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import gc
 import hashlib
 import json
 import resource
@@ -20,15 +21,21 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from benchmarks.common import finish, print_context, print_table, scratch
+from pytest_edgeai.promote.oci_index import render_index
 from pytest_edgeai.promote.registry import Registry
+from pytest_edgeai.promote.registry_layout import Layout, PlainLayout
 from pytest_edgeai.promote.registry_log import NO_PARENT, Entry, render_entry
+from pytest_edgeai.promote.registry_oci import MANIFEST_TYPE, OciLayout
 
 LIST_LIMIT_S = 0.2
 CHANGE_LIMIT_S = 0.1
+LAYOUTS: dict[str, tuple[type[Layout], str]] = {
+    "plain": (PlainLayout, ""),
+    "oci": (OciLayout, "oci:"),
+}
 NOW = datetime.datetime(2026, 11, 22, 4, tzinfo=datetime.UTC)
 
 
@@ -49,18 +56,57 @@ def fill(registry: Registry, entries: int, models: int) -> None:
         before[name] = bundle
         last[name] = entry
     (registry.directory / "log.jsonl").write_bytes(b"".join(lines))
+    if isinstance(registry.layout, OciLayout):
+        fill_index(registry, last.values(), entries)
+        return
     for entry in last.values():
-        pointer = registry.pointer_path(entry.pair)
+        pointer = registry.layout.pointer(entry.pair)
         pointer.parent.mkdir(parents=True)
         pointer.write_text(json.dumps({"sequence": entry.sequence}))
 
 
-def listing(directory: Path, cpu_s: list[float]) -> float:
+def fill_index(registry: Registry, last: Iterable[Entry], entries: int) -> None:
+    """Name a manifest for each entry in the index, and what is current of each model."""
+    path = registry.directory / "index.json"
+    index = json.loads(path.read_bytes())
+
+    def add(**annotations: str) -> None:
+        names = {"reference": "org.opencontainers.image.ref.name"}
+        digest = hashlib.sha256(annotations["bundle"].encode()).hexdigest()
+        index["manifests"].append(
+            {
+                "mediaType": MANIFEST_TYPE,
+                "digest": f"sha256:{digest}",
+                "size": 4513,
+                "artifactType": "application/vnd.pytest-edgeai.bundle.v1",
+                "annotations": {
+                    names.get(name, f"pytest-edgeai.{name}"): value
+                    for name, value in annotations.items()
+                },
+            }
+        )
+
+    for number in range(1, entries + 1):
+        bundle = hashlib.sha256(str(number).encode()).hexdigest()
+        add(reference=f"bundle-{bundle}", bundle=bundle)
+    for each in last:
+        add(
+            reference=f"current--{each.model}--{each.target}",
+            bundle=each.bundle,
+            sequence=str(each.sequence),
+            model=each.model,
+            target=each.target,
+            candidate=each.candidate,
+        )
+    path.write_bytes(render_index(index))
+
+
+def listing(address: str, cpu_s: list[float]) -> float:
     """Return how long the command takes, in s, and add its CPU time to ``cpu_s``."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "pytest_edgeai", "registry", "list", str(directory)],
+        [sys.executable, "-m", "pytest_edgeai", "registry", "list", address],
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -75,37 +121,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--entries", type=int, default=10_000)
     parser.add_argument("--repetitions", type=int, default=11)
+    parser.add_argument("--layout", choices=LAYOUTS, default="plain")
     arguments = parser.parse_args()
     print_context("cryptography", "filelock")
     from promotions import signed_bundle, signing_key
 
     @contextlib.contextmanager
     def timed(title: str) -> Iterator[None]:
+        # As the command does.
+        gc.disable()
         begin, begin_cpu = time.perf_counter(), time.process_time()
         yield
         seconds.setdefault(title, []).append(time.perf_counter() - begin)
         cpu.setdefault(title, []).append(time.process_time() - begin_cpu)
+        gc.enable()
 
     key = signing_key()
     seconds: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     with scratch() as folder:
         bundles = [signed_bundle(folder, key, content) for content in (b"one", b"two")]
+        layout, prefix = LAYOUTS[arguments.layout]
         for models in (arguments.entries, arguments.entries // 100):
-            registry = Registry(folder / f"registry-{models}", create=True)
+            registry = Registry(folder / f"registry-{models}", layout, create=True)
             fill(registry, arguments.entries, models)
             title = f"list, {arguments.entries} entries of {models} models"
             seconds[title] = [
-                listing(registry.directory, cpu.setdefault(title, []))
+                listing(f"{prefix}{registry.directory}", cpu.setdefault(title, []))
                 for _ in range(arguments.repetitions)
             ]
         for _ in range(arguments.repetitions):
             for bundle in bundles:
                 with registry.staged(bundle, key.public, now=NOW) as staged, timed("promote"):
                     registry.commit(staged, now=NOW)
+            # With nothing read before, as in the command.
             with timed("rollback"):
-                # As the command does: with nothing read before.
-                Registry(registry.directory).rollback("digits", "intel", now=NOW)
+                Registry(registry.directory, layout).rollback("digits", "intel", now=NOW)
     rows, missed = [], []
     for title, times in seconds.items():
         median = statistics.median(times)

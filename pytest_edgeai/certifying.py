@@ -81,6 +81,9 @@ def provenance_of(session: Session, model: ModelReport, candidate: CandidateRepo
         threads=session.settings.threads,
         allow_proxy=session.settings.allow_proxy,
         reference=evidence.read_record(f"{model.name}/{candidate.recipe.id}/reference"),
+        license=planned.model.license if planned else "",
+        data_license=planned.model.data_license if planned else "",
+        card=planned.model.card if planned else {},
     )
 
 

@@ -8,7 +8,6 @@ standard error.
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
 import os
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pytest_edgeai import __version__
+from pytest_edgeai.console_pipeline import add_pipeline
 from pytest_edgeai.console_registry import BUNDLE_HELP, add_registry
 from pytest_edgeai.errors import EdgeAIError, UserError
 
@@ -58,6 +58,9 @@ def _say(*lines: str) -> None:
     """Print lines; what the terminal cannot show, or would obey, is escaped."""
     encoding = sys.stdout.encoding or "ascii"
     text = "\n".join([*map(_plain, lines), ""])
+    if text.isascii():
+        sys.stdout.write(text)
+        return
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
@@ -80,14 +83,45 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 1 refused, 2 the command, a key, a path or the disk is wrong.",
     )
     parser.add_argument("--version", action="version", version=f"pytest-edgeai {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    # With the name given, argparse need not make a help text to find it out.
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, prog="pytest-edgeai"
+    )
 
     verify = commands.add_parser("verify", help="verify a signed bundle, offline")
     verify.add_argument("bundle", type=Path, metavar="BUNDLE", help=BUNDLE_HELP)
     verify.add_argument(
         "--key", type=Path, metavar="PUBLIC", help="the public key that must have signed it (PEM)"
     )
+    verify.add_argument(
+        "--model-signing-key",
+        type=Path,
+        metavar="PUBLIC",
+        help="verify its OpenSSF signature too, with this public key (PEM)",
+    )
+    verify.add_argument(
+        "--model-signature",
+        type=Path,
+        metavar="FILE",
+        help="that signature (default: BUNDLE.model.sig)",
+    )
     verify.set_defaults(run=_verify)
+
+    sign_model = commands.add_parser(
+        "sign-model", help="sign a bundle's folder with OpenSSF Model Signing, too"
+    )
+    sign_model.add_argument("bundle", type=Path, metavar="BUNDLE", help=BUNDLE_HELP)
+    sign_model.add_argument(
+        "--key",
+        type=Path,
+        metavar="PRIVATE",
+        required=True,
+        help="a private key of an elliptic curve (PEM)",
+    )
+    sign_model.add_argument(
+        "--output", type=Path, metavar="FILE", help="the signature (default: BUNDLE.model.sig)"
+    )
+    sign_model.set_defaults(run=_sign_model)
 
     keygen = commands.add_parser("keygen", help="make a signing key")
     keygen.add_argument(
@@ -96,13 +130,20 @@ def _parser() -> argparse.ArgumentParser:
     keygen.set_defaults(run=_keygen)
 
     add_registry(commands)
+    add_pipeline(commands)
     return parser
 
 
 def _verify(chosen: argparse.Namespace, say: Say) -> None:
+    import datetime
+
     from pytest_edgeai.promote.keys import read_public_key
     from pytest_edgeai.promote.verification import current_bundle, verify_bundle
 
+    if chosen.model_signature is not None and chosen.model_signing_key is None:
+        raise UserError(
+            "needs a key", where="--model-signature", allowed="with --model-signing-key=PUBLIC"
+        )
     key = None if chosen.key is None else read_public_key(chosen.key, where="--key")
     bundle = current_bundle(chosen.bundle)
     found = verify_bundle(bundle, key, now=datetime.datetime.now(datetime.UTC))
@@ -116,6 +157,33 @@ def _verify(chosen: argparse.Namespace, say: Say) -> None:
     else:
         say(f"  signed with {found.keyid}")
         say("  whose key that is was not verified: anybody can sign; compare it with --key=PUBLIC")
+    _verify_model(chosen, bundle, say)
+
+
+def _verify_model(chosen: argparse.Namespace, bundle: Path, say: Say) -> None:
+    key: Path | None = chosen.model_signing_key
+    if key is None:
+        return
+    from pytest_edgeai.promote.model_signing import signature_of, verify_folder
+
+    signature = chosen.model_signature or signature_of(bundle)
+    verify_folder(bundle, key, signature)
+    say(f"  {signature.name} is its OpenSSF signature, of the key {key}")
+
+
+def _sign_model(chosen: argparse.Namespace, say: Say) -> None:
+    import datetime
+
+    from pytest_edgeai.promote.model_signing import sign_folder, signature_of
+    from pytest_edgeai.promote.verification import current_bundle, verify_bundle
+
+    bundle = current_bundle(chosen.bundle)
+    signature: Path = chosen.output or signature_of(bundle)
+    verify_bundle(bundle, None, now=datetime.datetime.now(datetime.UTC))
+    warning = sign_folder(bundle, chosen.key, signature)
+    say(f"signed: {bundle}", f"signature: {signature}")
+    if warning:
+        say(f"warning: {warning}")
 
 
 def _keygen(chosen: argparse.Namespace, say: Say) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +24,13 @@ from pytest_edgeai.judge.speed import GATE as SPEED_GATE
 from pytest_edgeai.judge.tail import GATE as TAIL_GATE
 from pytest_edgeai.measure.bench import MEMORY_CALLS
 from pytest_edgeai.measure.dataset import CLASSES, LABELS, npz_headers
+from pytest_edgeai.measure.detection import OBJECT_NUMBERS
 from pytest_edgeai.measure.divisions import SLICES
 from pytest_edgeai.measure.duration import rounds_seconds, turns_seconds
+from pytest_edgeai.measure.embedding import has_relevant
+from pytest_edgeai.measure.headers import read_array
 from pytest_edgeai.measure.language import PERPLEXITY
+from pytest_edgeai.measure.metrics import parts_of
 from pytest_edgeai.measure.stability import calls_of_a_turn
 from pytest_edgeai.measure.tokens import DEFAULT_CONTEXT_TOKENS, INPUT_IDS
 from pytest_edgeai.measurements import MEMORY_REPEATS
@@ -64,8 +65,10 @@ class DataFacts:
         samples: number of samples, or of blocks of text; ``None`` where it is not known yet.
         batch: samples per call; ``None`` where it is not known, or prescribed by the model.
         unknown: why something is not known; empty where all is.
-        smallest: samples of the smallest class or slice; ``None`` where nothing divides the samples
-            or it is not known yet.
+        smallest: samples or objects of the smallest class or slice; ``None`` where nothing divides
+            them or it is not known yet.
+        parts: what classes and slices are judged by, see `measure.metrics.parts_of`.
+        grouped: of an embedding with labels, the samples that have another one of their group.
     """
 
     kind: str
@@ -73,6 +76,8 @@ class DataFacts:
     batch: int | None
     unknown: str = ""
     smallest: int | None = None
+    parts: str = ""
+    grouped: int | None = None
 
 
 def effort_before_run(session: Session, model: ModelSpec, facts: ModelFacts) -> ModelEffort | None:
@@ -98,8 +103,8 @@ def prepared_facts(model: PreparedModel) -> DataFacts:
     """Return what is known of evaluation data that was read."""
     batch = 1 if model.language is not None else model.samples.batching.samples_per_call
     evaluation = model.evaluation
-    smallest = _smallest(model.metric_kind, evaluation.labels, evaluation.slices.values())
-    return DataFacts(model.metric_kind, evaluation.samples, batch, smallest=smallest)
+    facts = DataFacts(model.metric_kind, evaluation.samples, batch)
+    return _divided(facts, model.spec.metric, evaluation.labels, evaluation.slices.values())
 
 
 def data_facts(session: Session, model: ModelSpec, facts: ModelFacts) -> DataFacts:
@@ -125,32 +130,40 @@ def data_facts(session: Session, model: ModelSpec, facts: ModelFacts) -> DataFac
         name: array
         for name in (LABELS, *(model.slices or (SLICES,)))
         if name in shapes and name not in inputs
-        if (array := _array(source.path, name)) is not None
+        if (array := read_array(source.path, name)) is not None
     }
     labels = parts.pop(LABELS, None)
-    smallest = _smallest(kind, labels, parts.values())
-    return DataFacts(kind, counts[0] if counts else None, batch, unknown, smallest)
+    known = DataFacts(kind, counts[0] if counts else None, batch, unknown)
+    return _divided(known, model.metric, labels, parts.values())
 
 
-def _array(path: Path, name: str) -> NDArray[Any] | None:
-    """Return one array of a ``.npz`` file; ``None`` where it is damaged, as the run will say."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            array: NDArray[Any] = archive[name]
-            return array
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError):
-        return None
-
-
-def _smallest(kind: str, labels: NDArray[Any] | None, slices: Iterable[NDArray[Any]]) -> int | None:
-    """Return the samples of the smallest class or slice, as `judge.parts.divide` finds them."""
-    divisions = list(slices)
-    if kind == "proportion" and labels is not None and labels.dtype.kind in "iuUT":
-        divisions.append(labels)
+def _divided(
+    data: DataFacts, metric: str, labels: NDArray[Any] | None, slices: Iterable[NDArray[Any]]
+) -> DataFacts:
+    """Add what `judge.parts.divide` will find: labels and slices that do not fit divide nothing."""
+    parts = parts_of(metric, data.kind)
+    divisions = [array for array in slices if array.ndim == 1 and len(array) == data.samples]
+    grouped: int | None = None
+    if parts == "objects":
+        if labels is None or labels.ndim != 3 or labels.shape[2] != OBJECT_NUMBERS:
+            return data
+        samples, objects = np.nonzero(labels[..., 4] >= 0)
+        divisions = [array[samples] for array in divisions]
+        divisions.append(labels[samples, objects, 4])
+    elif labels is not None and labels.ndim == 1 and labels.dtype.kind in "iuUT":
+        if data.kind == "embedding":
+            relevant = has_relevant(labels)
+            grouped = int(relevant.sum())
+            divisions = [array[relevant] for array in divisions]
+        elif data.kind != "loss":
+            divisions.append(labels)
+    if data.kind == "embedding" and grouped is None:
+        divisions = []
     counts = [
-        int(np.unique(array, return_counts=True)[1].min()) for array in divisions if array.ndim == 1
+        int(np.unique(array, return_counts=True)[1].min()) for array in divisions if len(array)
     ]
-    return min(counts, default=None)
+    smallest = min(counts, default=None)
+    return replace(data, smallest=smallest, parts=parts, grouped=grouped)
 
 
 def _batch(model: ModelSpec, facts: ModelFacts) -> int | None:
@@ -192,9 +205,18 @@ def model_effort(
     samples: list[DataEffort] = []
     timed: list[TimeEffort] = []
     for candidate, gate, threshold in gates:
-        need = needs.sample_need(gate, data.kind, threshold.value, baseline_accuracy=accuracy)
+        need = needs.sample_need(
+            gate,
+            data.kind,
+            threshold.value,
+            baseline_accuracy=accuracy,
+            parts=data.parts,
+            is_grouped=data.grouped is not None,
+        )
         if need is not None and threshold.value is not None:
-            available = data.smallest if gate == SLICE_GATE else data.samples
+            available = data.samples if data.grouped is None else data.grouped
+            if gate == SLICE_GATE:
+                available = data.smallest
             if gate == SLICE_GATE and available is None:
                 continue
             missing = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_edgeai.configuration import check_manifest_settings
 from pytest_edgeai.errors import ModelError, UserError, did_you_mean, unknown_word
 from pytest_edgeai.files import expand_home
+from pytest_edgeai.licenses import check_licenses
 from pytest_edgeai.model_tables import read_gates, read_model_table
 from pytest_edgeai.records import JSON
 from pytest_edgeai.specification import (
@@ -18,10 +19,18 @@ from pytest_edgeai.specification import (
     Production,
 )
 from pytest_edgeai.tables import Table, read_toml
+from pytest_edgeai.tasks import CORRUPTIONS
 from pytest_edgeai.thresholds import SWITCHED_OFF, unknown_gate
 
 MANIFEST_NAME = "edgeai.toml"
 PYPROJECT_NAME = "pyproject.toml"
+PRODUCTION_KEYS = (
+    "required",
+    "allowed_licenses",
+    "allowed_operators",
+    "corruptions",
+    "advisories",
+)
 
 
 def find_manifest(start: Path) -> Path | None:
@@ -105,8 +114,12 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
             problems[name] = error
     if problems and len(names) == 1:
         raise next(iter(problems.values()))
-    production = _read_production(top, catalogue) if "production" in top else None
+    production = None
+    if "production" in top:
+        production = _read_production(top, catalogue, models, directory)
     _refuse_contradictions(production, gates, models)
+    if production is not None:
+        check_licenses(production, models)
     return Manifest(
         path=path,
         directory=directory,
@@ -120,9 +133,11 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
     )
 
 
-def _read_production(top: Table, catalogue: Catalogue) -> Production:
+def _read_production(
+    top: Table, catalogue: Catalogue, models: Sequence[ModelSpec], directory: Path
+) -> Production:
     table = top.table("production")
-    table.refuse_unknown(("required", "allowed_licenses", "allowed_operators"))
+    table.refuse_unknown(PRODUCTION_KEYS)
     required = table.texts("required")
     known = [gate.name for gate in catalogue.gates.values() if gate.production]
     for name in required or ():
@@ -133,7 +148,42 @@ def _read_production(top: Table, catalogue: Catalogue) -> Production:
         allowed_licenses=table.texts("allowed_licenses"),
         allowed_operators=table.texts("allowed_operators"),
         where=table.where,
+        corruptions=_read_corruptions(table, {model.task for model in models}),
+        advisories=_read_advisories(table, directory),
     )
+
+
+def _read_advisories(table: Table, directory: Path) -> Path | None:
+    text = table.text("advisories")
+    if text is None:
+        return None
+    path = directory / expand_home(text)
+    if not path.is_dir() and not (path.is_file() and path.suffix == ".zip"):
+        raise UserError(
+            f'"{text}" is no export of advisories',
+            where=f"{table.where} advisories",
+            allowed="a .zip file, or a folder, of OSV advisories as JSON",
+        )
+    return path
+
+
+def _read_corruptions(table: Table, tasks: Iterable[str]) -> tuple[str, ...] | None:
+    """Return the names of corruptions, each of which fits one of the models' tasks."""
+    names = table.texts("corruptions")
+    where = f"{table.where} corruptions"
+    for name in names or ():
+        if ":" in name:
+            continue
+        if name not in CORRUPTIONS:
+            raise unknown_word("corruption", name, CORRUPTIONS, where=where)
+        if not any(task in CORRUPTIONS[name] for task in tasks):
+            fitting = [key for key, of in CORRUPTIONS.items() if any(task in of for task in tasks)]
+            raise UserError(
+                f'the corruption "{name}" does not fit {", ".join(sorted(tasks))}',
+                where=where,
+                allowed=", ".join([*fitting, '"package.module:callable"']),
+            )
+    return names and tuple(dict.fromkeys(names))
 
 
 def _refuse_contradictions(

@@ -245,6 +245,8 @@ def read_gates(table: Table, catalogue: Catalogue) -> dict[str, JSON]:
             parse_limit(catalogue.gates[key], raw, where)
         elif key in extra and key in extra[key].whole_settings:
             _whole(raw, where)
+            if key in extra[key].setting_ranges:
+                _between(raw, extra[key].setting_ranges[key], where)
         elif key in extra:
             _between(raw, extra[key].setting_ranges.get(key, (0.0, math.inf)), where)
         else:
@@ -260,7 +262,8 @@ def _between(raw: Any, bounds: tuple[float, float], where: str) -> None:
     number = not isinstance(raw, bool) and isinstance(raw, (int, float))
     if not number or not (low < raw <= LARGEST and raw < high):
         allowed = words if high < math.inf else f"a finite number above {low:g}"
-        raise UserError(f"{raw!r} is not {words}", where=where, allowed=allowed)
+        what = "is out of range" if number else "is not a number"
+        raise UserError(f"{raw!r} {what}", where=where, allowed=allowed)
 
 
 def _whole(raw: Any, where: str) -> None:

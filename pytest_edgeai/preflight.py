@@ -6,6 +6,7 @@ import importlib
 import threading
 from collections.abc import Container, Mapping
 
+from pytest_edgeai.against import reference_of
 from pytest_edgeai.call_times import PHASES, estimated, measured, remembered
 from pytest_edgeai.errors import EdgeAIError, FrameworkMissing, UserError, WorkerFailure
 from pytest_edgeai.measure.bench import LoadedRunnable
@@ -52,6 +53,7 @@ def preflight(bench: Workbench, names: list[str], *, verbose: bool = False) -> d
             if len(names) == 1 or bench.session.facts[name].opset > OPSET_KNOWN_EVERYWHERE:
                 loaded[name] = _loaded_baseline(bench, name)
             _say_samples_repeated(bench, name)
+            _say_references_missing(bench, name)
         except UserError as error:
             problems[name] = error
     importing.join()
@@ -123,6 +125,25 @@ def _say_samples_repeated(bench: Workbench, name: str) -> None:
             f"{name}: {repeated} of {evaluation.samples} evaluation samples repeat another "
             "one; accuracy_retained takes them for independent, and is surer than it should be"
         )
+
+
+def _say_references_missing(bench: Workbench, name: str) -> None:
+    """Say which promoted artifacts of ``--edge-against`` cannot be measured again, and why."""
+    if bench.session.settings.against is None:
+        return
+    # Each candidate may have its own; one reason is told once.
+    told = set()
+    for candidate in bench.session.candidates:
+        if candidate.model.name != name or candidate.unavailable:
+            continue
+        try:
+            reference_of(bench, candidate)
+        except UserError:
+            raise
+        except EdgeAIError as error:
+            if str(error) not in told:
+                bench.progress.say(f"{name}: --edge-against cannot be judged: {error}")
+            told.add(str(error))
 
 
 def _loaded_baseline(bench: Workbench, name: str) -> LoadedRunnable | None:

@@ -23,7 +23,14 @@ from pytest_edgeai.invocation import is_worker
 from pytest_edgeai.ledger import Ledger, build_report
 from pytest_edgeai.planning import host_warnings, left_out, plan_content, proxied_frameworks
 from pytest_edgeai.promote.bundle import promote
-from pytest_edgeai.records import JSON, to_json
+from pytest_edgeai.promote.portable import (
+    Places,
+    check_portable,
+    checked,
+    places_of,
+    portable,
+)
+from pytest_edgeai.records import JSON, Artifact, artifact_root, to_json
 from pytest_edgeai.remembering import environments_of, history_lines, remember
 from pytest_edgeai.report.benchmark import add_latency, drop_unlike
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
@@ -195,12 +202,19 @@ class Publisher:
                     candidates.append(candidate)
                     continue
                 promoted = replace(candidate, promoted=True)
-                texts = self._texts(report, model, promoted)
+                # What goes into a bundle names no directory of this machine.
+                places = self._places(candidate.artifact, directory)
+                shown, of = portable(promoted, places), portable(model, places)
+                headed = portable(replace(report, models=()), places)
+                texts = self._texts(headed, of, shown)
                 try:
+                    check_portable(texts, places)
+                    shown = replace(shown, artifact=candidate.artifact)
                     certify, describe = bundle_makers(
-                        self._session, report, model, promoted, self._signer
+                        self._session, headed, of, shown, self._signer
                     )
-                    bundle = promote(promoted, model, texts, directory, certify, describe)
+                    describe = checked(describe, places) if describe is not None else None
+                    bundle = promote(shown, of, texts, directory, certify, describe)
                 except EdgeAIError as error:
                     self.errors.append(f"{model.name} {candidate.id} was not promoted: {error}")
                     candidates.append(candidate)
@@ -212,6 +226,19 @@ class Publisher:
                 )
             models.append(replace(model, candidates=tuple(candidates)))
         return replace(report, models=tuple(models))
+
+    def _places(self, artifact: Artifact, directory: Path) -> Places:
+        """Return the directories of this machine, to what stands for each in a bundle."""
+        session = self._session
+        return places_of(
+            artifact=(artifact_root(artifact.path), "artifact"),
+            evidence=(session.evidence_directory, f"evidence/{session.evidence_directory.name}"),
+            cache=(session.cache_directory, "cache"),
+            promoted=(directory, "promoted"),
+            project=(session.manifest.directory, ""),
+            invocation=(self._config.invocation_params.dir, ""),
+            home=(Path.home(), "~"),
+        )
 
     def _texts(
         self, report: Report, model: ModelReport, candidate: CandidateReport

@@ -25,6 +25,7 @@ from pytest_edgeai.facts import (
     TensorSpec,
 )
 from pytest_edgeai.samples import (
+    LEFT_OUT,
     PART_TURNS,
     BoolArray,
     Int64Array,
@@ -40,6 +41,7 @@ from pytest_edgeai.samples import (
 
 __all__ = [
     "JSON",
+    "LEFT_OUT",
     "PART_TURNS",
     "PROMOTABLE_OUTCOMES",
     "Accelerator",

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Int64Array: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 QualityKind: TypeAlias = Literal["proportion", "loss", "perplexity", "corpus", "embedding"]
+LEFT_OUT = "left_out"
+"""The part of `PairedQuality.resamples` that tells a jackknife."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +198,9 @@ class PairedQuality:
         slices: name of a division of the evaluation data to the part that each sample belongs to,
             integers or strings, shape ``(samples,)``.
         resamples: of a ``corpus``: ``baseline`` and ``candidate`` to the figure of the whole set
-            and then of each paired bootstrap resample, float64, shape ``(1 + resamples,)``.
+            and then of each paired resample, float64, shape ``(1 + resamples,)``. Bootstrap
+            resamples, unless `LEFT_OUT` is there: the share of the samples that each leaves out,
+            of a delete-a-group jackknife, likewise (0 for the whole set).
         cosines: of an ``embedding``: output name to the cosine between both models' answers, shape
             ``(samples,)``; 0 where the candidate's has no direction.
         parts: what stands for the samples where a class or a slice is judged: the objects of a

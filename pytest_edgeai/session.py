@@ -16,7 +16,9 @@ from pytest_edgeai.descriptors import FrameworkDescriptor, GateDescriptor, Targe
 from pytest_edgeai.errors import ModelError, UserError, WorkerFailure, unknown_word
 from pytest_edgeai.gate_selection import is_required, not_asked
 from pytest_edgeai.measure.dataset import check_npz_header
+from pytest_edgeai.measure.headers import check_npz_arrays
 from pytest_edgeai.measure.tokens import check_text
+from pytest_edgeai.measure.traffic import check_traffic
 from pytest_edgeai.plan.model_plan import ALL_TARGETS, Planned, Unserved, plan_model
 from pytest_edgeai.plan.selection import (
     ChooseRecipes,
@@ -27,6 +29,7 @@ from pytest_edgeai.plan.selection import (
 from pytest_edgeai.plan.targets import artifact_limit, proxy_reason
 from pytest_edgeai.records import HostFacts, ModelFacts, Threshold
 from pytest_edgeai.specification import TEXT_SUFFIX, Catalogue, Manifest, ModelSpec
+from pytest_edgeai.tasks import GENERATION_TASKS
 from pytest_edgeai.thresholds import resolve_threshold, unknown_gate
 from pytest_edgeai.worker.host import ProbeResult, WorkerSpec, probe
 
@@ -362,6 +365,10 @@ def check_model(model: ModelSpec, host: HostFacts) -> ModelFacts:
             check_text(source)
         else:
             check_npz_header(source)
+    if model.task not in GENERATION_TASKS:
+        check_npz_arrays(model.data, facts.inputs, slices=model.slices, needs_slices=True)
+        check_npz_arrays(model.calibration, facts.inputs, slices=model.slices)
+        check_traffic(model.traffic, facts.inputs, slices=model.slices)
     return facts
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from pytest_edgeai.descriptors import GateDescriptor
-from pytest_edgeai.tasks import GENERATION_TASKS, TASKS
+from pytest_edgeai.tasks import CLASSIFICATION_TASKS, GENERATION_TASKS, TASKS
 
 _TENSOR_TASKS = tuple(task for task in TASKS if task not in GENERATION_TASKS)
+_ATTACKED_TASKS = (*CLASSIFICATION_TASKS, "tabular-regression", "time-series-forecasting")
+"""An attack on membership reads the loss of single samples."""
 
 
 def _test(name: str) -> str:
@@ -24,11 +28,17 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         measures_speed=True,
         positive=True,
         settings={
-            "load_queries_per_second": "expected rate; the baseline's own where none is set",
-            "load_latency_limit_ms": "latency bound at the percentile",
-            "load_percentile": "the percentile that the bound is for, 99 by default",
+            "load_queries_per_second": "expected rate; 90% of the baseline's own by default",
+            "load_latency_limit_ms": "latency bound; 10 times the baseline's median by default",
+            "load_percentile": "percentile of the bounds; 99 by default, less for slow models",
+            "load_streams": "queries that may be answered at once, 1 by default",
+            "load_first_token_limit_ms": "bound of the time to the first token",
+            "load_token_interval_limit_ms": "bound of the mean time between a request's tokens",
+            "load_output_tokens": "tokens of an answer of a language model, 16 by default",
+            "load_seconds": "seconds of LoadGen's runs: 45, or 600 with --edge-profile=release",
         },
         setting_ranges={"load_percentile": (50.0, 100.0)},
+        whole_settings=("load_streams", "load_output_tokens"),
         production=True,
     ),
     GateDescriptor(
@@ -41,7 +51,10 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         "holds its memory, speed, files and threads under constant load, and after a spike",
         measures_speed=True,
         positive=True,
-        settings={"endurance_minutes": "length under --edge-profile=release, 60 by default"},
+        settings={
+            "endurance_minutes": "length under --edge-profile=release, 60 by default",
+            "endurance_recovery_s": "longest time until a spike of load is over, 10 by default",
+        },
         production=True,
     ),
     GateDescriptor(
@@ -62,9 +75,21 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         "more_than",
         0.90,
         "ratio",
-        "keeps the baseline's metric under corruptions that fit the task",
+        "keeps more than 90% of the baseline's metric under each corruption that fits the task",
         lowest=0.0,
         highest=1.0,
+        settings={
+            "robustness_severity": "1 to 5, 2 by default and less where the baseline only guesses",
+            "robustness_channel_axis": "axis of the channels in arrays of images, samples being 0",
+            "robustness_lowest_value": "what black is in arrays of images",
+            "robustness_highest_value": "what white is",
+        },
+        setting_ranges={
+            "robustness_severity": (0.0, 6.0),
+            "robustness_lowest_value": (-math.inf, math.inf),
+            "robustness_highest_value": (-math.inf, math.inf),
+        },
+        whole_settings=("robustness_severity", "robustness_channel_axis"),
         production=True,
     ),
     GateDescriptor(
@@ -77,6 +102,9 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         "answers or cleanly refuses zeros, NaN, Inf, empty, oversize and wrong inputs",
         lowest=0.0,
         highest=0.0,
+        settings={
+            "extreme_inputs_time_limit_s": "how long one call may take, 10 s at least by default"
+        },
         production=True,
     ),
     GateDescriptor(
@@ -85,9 +113,13 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         "pytest_edgeai.production.consistency:decide_consistency",
         "at_most",
         0.001,
-        "ratio",
+        "share",
         "answers the same across repeats, batch sizes, thread counts and a reload",
         lowest=0.0,
+        settings={
+            "consistency_rounding": "times its own error that a candidate may vary by with threads "
+            "and batch, 2 by default",
+        },
         production=True,
     ),
     GateDescriptor(
@@ -95,12 +127,15 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         _test("framework_agreement"),
         "pytest_edgeai.production.framework_agreement:decide_framework_agreement",
         "at_least",
-        0.99,
+        0.95,
         "share",
         "the unoptimized model answers the same in other frameworks",
         lowest=0.0,
         highest=1.0,
-        tasks=_TENSOR_TASKS,
+        settings={
+            "framework_agreement_tolerance": "how far two frameworks' answers may lie apart, in "
+            "units of the output's spread, 0.01 by default for float32"
+        },
         production=True,
     ),
     GateDescriptor(
@@ -135,6 +170,21 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         "answers in a process without network and tries no connection",
         lowest=0.0,
         highest=0.0,
+        settings={
+            "no_network_watch_s": "how long it is watched at least, 12 s by default, 120 s under "
+            "--edge-profile=release",
+        },
+        production=True,
+    ),
+    GateDescriptor(
+        "bundle_privacy",
+        _test("bundle_privacy"),
+        "pytest_edgeai.production.bundle_privacy:decide_bundle_privacy",
+        "at_most",
+        0.0,
+        "findings",
+        "its files hold no sample of the data and no path of this machine",
+        lowest=0.0,
         production=True,
     ),
     GateDescriptor(
@@ -147,7 +197,7 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         "tells training samples apart no better than the baseline does, by the attack's AUC",
         lowest=0.0,
         highest=0.5,
-        tasks=_TENSOR_TASKS,
+        tasks=_ATTACKED_TASKS,
         production=True,
         needs_key="members",
     ),
@@ -164,6 +214,24 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         production=True,
     ),
     GateDescriptor(
+        "rollout",
+        _test("rollout"),
+        "pytest_edgeai.production.rollout:decide_rollout",
+        "at_most",
+        0.0,
+        "faults",
+        "replaces the baseline behind a splitter, and planted faults are rolled back",
+        lowest=0.0,
+        highest=0.0,
+        settings={
+            "rollout_error_ratio": "failed requests that are accepted of the new version, 0.01",
+            "rollout_latency_factor": "slow is more than this times the old version's p95, 2",
+        },
+        setting_ranges={"rollout_error_ratio": (0.0, 1.0)},
+        tasks=_TENSOR_TASKS,
+        production=True,
+    ),
+    GateDescriptor(
         "shadow",
         _test("shadow"),
         "pytest_edgeai.production.shadow:decide_shadow",
@@ -173,6 +241,10 @@ PRODUCTION_GATES: tuple[GateDescriptor, ...] = (
         "answers recorded traffic as the baseline does",
         lowest=0.0,
         highest=1.0,
+        settings={
+            "shadow_tolerance": "how far two answers to one request may lie apart, in units of the "
+            "output's spread, 0.1 by default"
+        },
         production=True,
         needs_key="traffic",
     ),

@@ -124,12 +124,18 @@ class Production:
         allowed_licenses: SPDX identifiers that a licence may name; ``None``: the default list.
         allowed_operators: operators that an artifact may hold; ``None``: any that is not custom.
         where: the table's place, for errors.
+        corruptions: those of the gate ``robustness``, by name or ``"package.module:callable"``;
+            ``None``: every one that fits the task.
+        advisories: a local export of OSV advisories, a ZIP file or a folder; ``None``: those of the
+            package index.
     """
 
     required: tuple[str, ...] | None
     allowed_licenses: tuple[str, ...] | None
     allowed_operators: tuple[str, ...] | None
     where: str
+    corruptions: tuple[str, ...] | None = None
+    advisories: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_edgeai.judge.verdict import count_text
 from pytest_edgeai.measure.stability import Turns, samples, take_turns
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import StabilitySamples
@@ -65,7 +66,8 @@ def _stability(
             generator=random.Random(len(turns)),
             progress=lambda count, _: bench.progress.step(
                 title(candidate),
-                f"watching it in turns with the {candidate.counterpart} ({count} turns)",
+                f"watching it in turns with the {candidate.counterpart} "
+                f"({count_text(count, 'turn')})",
             ),
         )
         _write(bench, name, turns, measured, spent_s + seconds)

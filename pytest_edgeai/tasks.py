@@ -1,5 +1,9 @@
 """Hugging Face task names (https://huggingface.co/docs/hub/models-tasks)."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 TASKS: tuple[str, ...] = (
     "audio-classification",
     "automatic-speech-recognition",
@@ -41,3 +45,55 @@ CLASSIFICATION_TASKS: tuple[str, ...] = (
 )
 GENERATION_TASKS: tuple[str, ...] = ("text-generation",)
 """Tasks of language models, which are fed tokens and judged on the text that they predict."""
+
+_STILL_IMAGES: tuple[str, ...] = (
+    "depth-estimation",
+    "image-segmentation",
+    "image-to-image",
+    "keypoint-detection",
+    "object-detection",
+)
+"""Image tasks whose labels have a place in the image, so that they would have to move with it."""
+_IMAGES: tuple[str, ...] = (
+    "image-classification",
+    "image-feature-extraction",
+    "image-to-text",
+    "video-classification",
+    "zero-shot-image-classification",
+)
+_AUDIO: tuple[str, ...] = (
+    "audio-classification",
+    "automatic-speech-recognition",
+    "voice-activity-detection",
+)
+_TABLES: tuple[str, ...] = (
+    "tabular-classification",
+    "tabular-regression",
+    "time-series-forecasting",
+)
+_TEXTS: tuple[str, ...] = (
+    "feature-extraction",
+    "fill-mask",
+    "question-answering",
+    "sentence-similarity",
+    "summarization",
+    "text-classification",
+    "text-generation",
+    "text-ranking",
+    "token-classification",
+    "translation",
+    "zero-shot-classification",
+)
+CORRUPTIONS: Mapping[str, tuple[str, ...]] = {
+    "gaussian_noise": (*_IMAGES, *_STILL_IMAGES),
+    "gaussian_blur": (*_IMAGES, *_STILL_IMAGES),
+    "brightness": (*_IMAGES, *_STILL_IMAGES),
+    "jpeg": (*_IMAGES, *_STILL_IMAGES),
+    "shift": _IMAGES,
+    "typos": _TEXTS,
+    "case": _TEXTS,
+    "audio_noise": _AUDIO,
+    "gain": _AUDIO,
+    "feature_noise": _TABLES,
+}
+"""The corruptions of the gate ``robustness``, and the tasks that each of them fits."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from pytest_edgeai.judge.procedure import choose
 from pytest_edgeai.judge.timings import is_contended
+from pytest_edgeai.judge.verdict import count_text
 from pytest_edgeai.language_measurements import timed
 from pytest_edgeai.measure.bench import LoadedRunnable, close_all
 from pytest_edgeai.measure.language import Phase
@@ -96,7 +97,7 @@ def _measure(
     settings = bench.session.settings
 
     def progress(count: int, seconds: float) -> None:
-        what = f"timing in turns with the {candidate.counterpart} ({count} rounds)"
+        what = f"timing in turns with the {candidate.counterpart} ({count_text(count, 'round')})"
         bench.progress.step(title(candidate), what)
 
     def waiting(count: int, seconds: float) -> None:

@@ -119,7 +119,7 @@ class Workbench:
         manifest = self.session.manifest
         if spec.task in GENERATION_TASKS:
             prepared = prepare_language_model(
-                spec, manifest.directory, self.scratch, lambda text: self._tokenize(spec, text)
+                spec, manifest.directory, self.scratch, lambda text: self.tokenize(spec, text)
             )
         else:
             prepared = prepare_model(spec, self.session.catalogue, manifest, self.scratch)
@@ -127,8 +127,12 @@ class Workbench:
         self.evidence.write_record(f"{spec.name}/{DATA_RECORD}", data_record(prepared))
         return prepared
 
-    def _tokenize(self, spec: ModelSpec, text: Path) -> list[int]:
-        """Return the tokens of a text, by the framework of the first candidate that can run."""
+    def tokenize(self, spec: ModelSpec, text: Path) -> list[int]:
+        """Return the tokens of a text, by the framework of the first candidate that can run.
+
+        Raises:
+            ModelError: no framework is there that could, or the model has no working tokenizer.
+        """
         able = (c for c in self.session.candidates if c.model.name == spec.name)
         candidate = next((c for c in able if not c.unavailable), None)
         if candidate is None:

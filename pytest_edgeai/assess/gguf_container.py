@@ -111,6 +111,8 @@ class GgufFile:
         size_bytes: size of the file.
         metadata: key to value.
         tensors: tensors in the order of the file.
+        alignment: bytes that the data of a tensor are aligned to.
+        data_end_bytes: where the data of the last tensor end.
     """
 
     path: Path
@@ -118,13 +120,16 @@ class GgufFile:
     size_bytes: int
     metadata: Mapping[str, Value]
     tensors: tuple[GgufTensor, ...]
+    alignment: int
+    data_end_bytes: int
 
 
-def read_container(path: Path) -> GgufFile:
+def read_container(path: Path, *, longest_text: int = _LONGEST_TEXT) -> GgufFile:
     """Read the header of a GGUF file; the cost does not grow with its tensors' data.
 
     Args:
         path: an existing ``.gguf`` file.
+        longest_text: bytes that are kept of a text of the metadata.
 
     Raises:
         ModelError: if it is no GGUF file, of another version or byte order, cut short, or says
@@ -141,7 +146,7 @@ def read_container(path: Path) -> GgufFile:
             path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         ):
-            return _HeaderReader(path, mapped).read()
+            return _HeaderReader(path, mapped, longest_text).read()
     except OSError as error:
         raise ModelError(
             f"the model cannot be read ({error.strerror or error})", where=str(path)
@@ -149,9 +154,10 @@ def read_container(path: Path) -> GgufFile:
 
 
 class _HeaderReader:
-    def __init__(self, path: Path, buffer: Buffer) -> None:
+    def __init__(self, path: Path, buffer: Buffer, longest_text: int) -> None:
         self._path = path
         self._buffer = buffer
+        self._longest_text = longest_text
         self._end = len(buffer)
         self._at = 0
         self._strings = 0
@@ -173,9 +179,15 @@ class _HeaderReader:
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
             raise self._error(f"general.alignment is {alignment}, not a power of two")
-        self._check_data(headers, alignment)
+        data_end_bytes = self._check_data(headers, alignment)
         return GgufFile(
-            self._path, version, self._end, metadata, tuple(header for header, _ in headers)
+            self._path,
+            version,
+            self._end,
+            metadata,
+            tuple(header for header, _ in headers),
+            alignment,
+            data_end_bytes,
         )
 
     def _read_version(self) -> int:
@@ -248,7 +260,7 @@ class _HeaderReader:
         stored = elements // kind.block_elements * kind.block_bytes
         return GgufTensor(name, kind, dims, elements, stored), offset
 
-    def _check_data(self, headers: list[tuple[GgufTensor, int]], alignment: int) -> None:
+    def _check_data(self, headers: list[tuple[GgufTensor, int]], alignment: int) -> int:
         start = -(-self._at // alignment) * alignment
         reached, last = 0, ""
         for tensor, offset in sorted(headers, key=lambda item: (item[1], item[0].stored_bytes)):
@@ -265,6 +277,7 @@ class _HeaderReader:
                     f'the file is cut short: tensor "{last}" reaches to byte {start + reached}, '
                     f"the file has {self._end} bytes"
                 )
+        return start + reached
 
     def _check_count(self, what: str, count: int, least_bytes: int, most: int) -> None:
         if count > most or count * least_bytes > self._end:
@@ -322,7 +335,7 @@ class _HeaderReader:
         if longest is not None and length > longest:
             raise self._error(f"{what} is {length} bytes long")
         start = self._skip(length, what)
-        kept = self._at if longest is not None else min(self._at, start + _LONGEST_TEXT)
+        kept = self._at if longest is not None else min(self._at, start + self._longest_text)
         self._text_bytes += kept - start
         if self._text_bytes > _MOST_TEXT_BYTES:
             raise self._error("its names are longer than any model's")

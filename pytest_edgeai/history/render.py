@@ -65,7 +65,7 @@ def render_history(
                 + pad("outcome", _OUTCOME)
                 + pad("trend", _TREND, right=True)
                 + "  "
-                + f"last {bars} sessions"
+                + _shown(max(len(series.rows) for series in group.series), bars)
             )
         for series in group.series:
             lines += _line(series, width, bars, ascii_only)
@@ -158,6 +158,11 @@ def _trend(series: Series) -> str:
     if abs(ratio) < _STEADY_RATIO:
         return "steady"
     return f"{100 * ratio:+.1f}%" if abs(ratio) < 10 else f"{100 * ratio:+.0f}%"
+
+
+def _shown(sessions: int, bars: int) -> str:
+    """Return what the sparklines of a group show."""
+    return f"last {bars} of {sessions}" if sessions > bars else _sessions(sessions)
 
 
 def _sessions(count: int) -> str:

@@ -12,6 +12,10 @@ from pytest_edgeai.history.records import Environment, Row, differences
 SESSIONS_TESTED = 100
 """The newest sessions of a line that are searched for a change."""
 
+NEAR_ZERO_RATIO = 0.1
+"""Share of the limit below which a value is next to nothing: a drift, a growth or a tail that a
+healthy model does not have wanders around zero, and so would its ratio to itself."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -35,14 +39,16 @@ class Series:
         """The last value against the median of those before it, less one.
 
         ``None`` where the last session observed nothing, or nothing was observed before it, or the
-        median is zero.
+        median is not well above zero (:data:`NEAR_ZERO_RATIO`): a share of next to nothing says
+        nothing.
         """
         values = [row.observed for row in self.rows[:-1] if row.observed is not None]
         last = self.rows[-1].observed
         if last is None or not values:
             return None
         median = statistics.median(values)
-        return last / median - 1 if median else None
+        least = NEAR_ZERO_RATIO * abs(self.rows[-1].threshold or 0.0)
+        return last / median - 1 if median > least else None
 
     def change(self) -> tuple[ChangePoint, Row] | None:
         """Return the latest change of level with the first row of the new level."""

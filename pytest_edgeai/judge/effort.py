@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ REGRESSION_GATE = "no_less_accurate"
 """Planned for a candidate that loses nothing against what was promoted before."""
 
 RETENTION_GATES = (quality.GATE, REGRESSION_GATE)
+DIVIDED_KINDS = ("proportion", "loss", "corpus", "embedding")
 SPEED_GATES = (speed.GATE, "prefill", "time_to_first_token", "no_slower")
 
 _MOST_SIGNS = 4096
@@ -65,7 +67,13 @@ def retentions_planned_for(threshold: float) -> tuple[float, ...]:
 
 
 def sample_need(
-    gate: str, kind: str, threshold: float | None, *, baseline_accuracy: float | None = None
+    gate: str,
+    kind: str,
+    threshold: float | None,
+    *,
+    baseline_accuracy: float | None = None,
+    parts: str = "samples",
+    is_grouped: bool = False,
 ) -> SampleNeed | None:
     """Return how much evaluation data a gate takes; ``None`` where it takes none.
 
@@ -75,16 +83,19 @@ def sample_need(
             others are not known here.
         threshold: the gate's limit; ``None`` for none.
         baseline_accuracy: share of samples that the baseline gets right, where it is known.
+        parts: what classes and slices are judged by, in the plural; empty where nothing is known of
+            them.
+        is_grouped: of an ``embedding``, whether labels say which samples belong together.
     """
     if threshold is None:
         return None
     if gate in (AGREEMENT_GATE, DIVERGENCE_GATE):
         return _blocks(gate)
-    if gate == SLICE_GATE and kind in ("proportion", "loss") and 0 < threshold < 1:
-        fewest = samples_to_judge(threshold) if kind == "proportion" else MINIMUM_LOSS_SAMPLES
+    if gate == SLICE_GATE and kind in DIVIDED_KINDS and parts and 0 < threshold < 1:
+        fewest = MINIMUM_LOSS_SAMPLES if kind == "loss" else samples_to_judge(threshold)
         note = "to be judged by itself; smaller classes and slices are judged together"
         return SampleNeed(
-            gate, "samples per class and slice", fewest, fewest, note=note, is_required=False
+            gate, f"{parts} per class and slice", fewest, fewest, note=note, is_required=False
         )
     if gate not in RETENTION_GATES or threshold <= 0:
         return None
@@ -95,12 +106,26 @@ def sample_need(
     if kind == "embedding":
         alpha = _defaults(judge_embedding)["alpha"]
         least = max(embedding.MINIMUM_SAMPLES, quantile_samples_needed(1 - TAIL, 1 - alpha))
+        if is_grouped:
+            return _recall_need(gate, threshold, least)
     elif kind in ("loss", "corpus"):
         least = MINIMUM_LOSS_SAMPLES if kind == "loss" else MINIMUM_SAMPLES
     else:
         return None
     note = "at least; how many more depends on how they vary, unknown beforehand"
     return SampleNeed(gate, "evaluation samples", least, least, note=note)
+
+
+def _recall_need(gate: str, threshold: float, cosines: int) -> SampleNeed:
+    """Return what recall@k takes, a proportion, and no fewer than the cosines do."""
+    need = _proportion_need(gate, threshold, None)
+    return replace(
+        need,
+        unit="samples of a group",
+        least=max(need.least or 0, cosines),
+        asked=None if need.asked is None else max(need.asked, cosines),
+        note=need.note.replace("accuracy", "recall@k"),
+    )
 
 
 def _blocks(gate: str) -> SampleNeed:

@@ -95,7 +95,10 @@ def judge_slices(quality: PairedQuality, threshold: Threshold, *, alpha: float =
 
 def _fault(quality: PairedQuality, limit: float) -> str:
     if limit >= 1:
-        return f"the threshold {limit:g} is not below 1, and no small part could show that much"
+        return (
+            f"the threshold {limit:g} is out of range, because no small part could show that much; "
+            "allowed: a number above 0 and below 1"
+        )
     for name, array in quality.slices.items():
         if array.shape != quality.baseline_scores.shape:
             return (

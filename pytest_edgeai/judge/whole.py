@@ -1,4 +1,4 @@
-"""Judge ``accuracy_retained`` of a metric of the whole set: paired bootstrap over the samples."""
+"""Judge ``accuracy_retained`` of a metric of the whole set: paired resamples of the samples."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scipy import special
 
 from pytest_edgeai.judge.score import score
 from pytest_edgeai.judge.statistics import Decision, FloatArray
-from pytest_edgeai.records import JSON, PairedQuality
+from pytest_edgeai.records import JSON, LEFT_OUT, PairedQuality
 
 MINIMUM_SAMPLES = 500
-"""Below, the bootstrap of F1 or mean average precision passes too often (.024 at 200 samples where
-.01 is right, and .106 at the threshold itself)."""
+"""Below, a figure at the threshold passes too often by either kind of resamples: F1 in .06 to .24
+of all draws of 200 samples, where .05 is right."""
 MAXIMUM_UNDEFINED_RATIO = 0.01
 """Share of resamples in which the baseline may have no figure."""
 POWER = 0.9
@@ -28,7 +28,7 @@ class WholeSet:
         decision: ``pass``, ``fail`` or ``undecided``.
         baseline: the baseline's figure on the whole set.
         candidate: the candidate's.
-        interval: percentile interval of candidate / baseline, of confidence ``1 - 2 alpha``.
+        interval: of candidate / baseline, of confidence ``1 - 2 alpha``.
         needed: samples that would decide; ``None`` where no number would.
     """
 
@@ -47,6 +47,9 @@ def whole_set_fault(quality: PairedQuality) -> str:
         return "there are no paired resamples"
     if len(baseline) < 2:
         return "there are no resamples"
+    left_out = quality.resamples.get(LEFT_OUT)
+    if left_out is not None and left_out.shape != baseline.shape:
+        return "it is not known what the resamples leave out"
     if not (np.isfinite(baseline).all() and np.isfinite(candidate).all()):
         return "a figure is not finite"
     if (baseline < 0).any() or (candidate < 0).any():
@@ -62,10 +65,14 @@ def whole_set_fault(quality: PairedQuality) -> str:
 
 
 def compare_whole_set(quality: PairedQuality, limit: float | None, alpha: float) -> WholeSet:
-    """Decide by the percentile interval of the ratio (Efron and Tibshirani 1993, chapter 13).
+    """Decide by an interval of the ratio.
 
-    It passes where the lower one-sided bound of level ``alpha`` lies above ``limit``, and fails
-    where the upper one lies below. Fewer than 500 samples decide nothing.
+    Where the resamples leave out one group of samples each, it is Student's interval with the
+    standard error of the delete-a-group jackknife, ``(g - 1) / g`` times the sum of the squared
+    deviations, and g - 1 degrees of freedom (Efron and Tibshirani 1993, chapter 11; Shao and Wu
+    1989). Otherwise it is the percentile interval of the bootstrap (chapter 13). It passes where
+    the lower one-sided bound of level ``alpha`` lies above ``limit``, and fails where the upper one
+    lies below. Fewer than 500 samples decide nothing.
 
     Args:
         quality: of kind ``corpus``, without a `whole_set_fault`.
@@ -79,7 +86,15 @@ def compare_whole_set(quality: PairedQuality, limit: float | None, alpha: float)
     if np.mean(~known) > MAXIMUM_UNDEFINED_RATIO:
         return WholeSet("undecided", *figures, None, max(MINIMUM_SAMPLES, 2 * n))
     ratios: FloatArray = candidate[1:][known] / baseline[1:][known]
-    low, high = (float(bound) for bound in np.quantile(ratios, [alpha, 1 - alpha]))
+    if is_jackknife(quality):
+        groups = len(ratios)
+        error = math.sqrt((groups - 1) * float(ratios.var()))
+        reach = float(special.stdtrit(groups - 1, 1 - alpha)) * error
+        ratio = figures[1] / figures[0]
+        low, high = max(0.0, ratio - reach), ratio + reach
+    else:
+        error = float(ratios.std())
+        low, high = (float(bound) for bound in np.quantile(ratios, [alpha, 1 - alpha]))
     if limit is None:
         return WholeSet("undecided", *figures, (low, high), None)
     if n < MINIMUM_SAMPLES:
@@ -88,17 +103,22 @@ def compare_whole_set(quality: PairedQuality, limit: float | None, alpha: float)
         return WholeSet("pass", *figures, (low, high), None)
     if high < limit:
         return WholeSet("fail", *figures, (low, high), None)
-    return WholeSet("undecided", *figures, (low, high), _needed(n, figures, ratios, limit, alpha))
+    return WholeSet("undecided", *figures, (low, high), _needed(n, figures, error, limit, alpha))
+
+
+def is_jackknife(quality: PairedQuality) -> bool:
+    """Return whether each resample leaves out one group of samples, drawing all others once."""
+    return LEFT_OUT in quality.resamples
 
 
 def _needed(
-    n: int, figures: tuple[float, float], ratios: FloatArray, limit: float, alpha: float
+    n: int, figures: tuple[float, float], error: float, limit: float, alpha: float
 ) -> int | None:
     """Samples for a power of 0.9: the ratio's standard error falls with their square root."""
     distance = abs(figures[1] / figures[0] - limit)
     if distance == 0:
         return None
-    reach = float(special.ndtri(POWER) - special.ndtri(alpha)) * float(ratios.std()) / distance
+    reach = float(special.ndtri(POWER) - special.ndtri(alpha)) * error / distance
     needed = math.ceil(n * reach**2)
     return max(n + 1, needed) if needed <= 10_000_000 else None
 
@@ -110,4 +130,5 @@ def whole_set_details(quality: PairedQuality, found: WholeSet) -> dict[str, JSON
         "baseline_metric": found.baseline,
         "candidate_metric": found.candidate,
         "resamples": len(quality.resamples["baseline"]) - 1,
+        "resampling": "jackknife" if is_jackknife(quality) else "bootstrap",
     }

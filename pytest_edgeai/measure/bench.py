@@ -22,6 +22,10 @@ START_LIMIT_S = 120.0
 MEMORY_CALLS = 20
 
 
+_UNKNOWN_CORE = -1
+"""Of a worker that could not be put on the core that it was told of."""
+
+
 @dataclass(frozen=True)
 class Runnable:
     """A model file with the framework and the options that run it.
@@ -66,6 +70,8 @@ class LoadedRunnable:
         self.runnable = runnable
         self.cpu_time_is_valid = runnable.framework.cpu_time_is_valid
         self._core: int | None = None
+        self._next_core: int | None = None
+        self._can_be_placed = True
         self._samples = samples
         self._time_limit_s = time_limit_s
         self._worker = Worker.start(
@@ -93,7 +99,10 @@ class LoadedRunnable:
 
     def time_calls(self, calls: int) -> CallTimes:
         """Run the bound samples ``calls`` times and return the times of each call."""
-        answer = self._ask("time_calls", handle="model", calls=calls)
+        core, self._next_core = self._next_core, None
+        answer = self._ask("time_calls", handle="model", calls=calls, core=core)
+        if not answer["placed"]:
+            self._core, self._can_be_placed = _UNKNOWN_CORE, False
         preemptions = answer["preemptions"]
         return CallTimes(
             np.asarray(answer["wall_ns"], dtype=np.int64),
@@ -108,15 +117,21 @@ class LoadedRunnable:
         """Put the worker on one core, ``None`` on all; return whether that was done.
 
         A model that was given several threads is left to the scheduler. Whatever is not timed in
-        turns runs on all cores again.
+        turns runs on all cores again. A worker that could be put on a core once is told of the next
+        one with the order for its next calls, which saves a round trip for each change; where that
+        fails, it is not put on a core again.
         """
-        if self.runnable.runtime.threads != 1:
+        if self.runnable.runtime.threads != 1 or not (self._can_be_placed or core is None):
             return False
         if core == self._core:
             return True
-        done = bool(self._ask("run_on", core=core))
-        self._core = core if done else None
-        return done
+        if core is None or self._core is None:
+            self._next_core = None
+            self._can_be_placed = bool(self._ask("run_on", core=core))
+            self._core = core if self._can_be_placed else None
+        else:
+            self._core = self._next_core = core
+        return self._can_be_placed
 
     def evaluate(
         self, output: Path, progress: Callable[[str, float], None], samples: Samples | None = None

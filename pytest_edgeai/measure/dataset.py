@@ -165,16 +165,35 @@ def load_dataset(
     Raises:
         ModelError: arrays are missing, unknown, pickled, empty, of unequal length, or do not fit.
     """
-    raw = load_arrays(source, directory)
+    return fit_arrays(
+        load_arrays(source, directory),
+        inputs,
+        source.where,
+        needs_labels=needs_labels,
+        slices=slices,
+        needs_slices=needs_slices,
+    )
+
+
+def fit_arrays(
+    raw: dict[str, NDArray[Any]],
+    inputs: Iterable[TensorSpec],
+    where: str,
+    *,
+    needs_labels: bool,
+    slices: tuple[str, ...] | None,
+    needs_slices: bool,
+) -> Dataset:
+    """Match arrays, given by name, to a model's inputs; all else as in :func:`load_dataset`."""
     labels = raw.pop(LABELS, None)
     classes = raw.pop(CLASSES, None)
     specs = {spec.name: spec for spec in inputs}
-    divisions = take_slices(raw, specs, slices, source.where, needed=needs_slices)
+    divisions = take_slices(raw, specs, slices, where, needed=needs_slices)
     for name in raw:
         if name not in specs:
             raise ModelError(
                 f'array "{name}" is no input of the model',
-                where=source.where,
+                where=where,
                 allowed=", ".join([*specs, LABELS, CLASSES, *(slices or (SLICES,))]),
                 advice=did_you_mean(name, specs),
             )
@@ -182,27 +201,27 @@ def load_dataset(
         if name not in raw:
             raise ModelError(
                 f'no array "{name}"',
-                where=source.where,
+                where=where,
                 allowed=f"one array per model input: {', '.join(specs)}",
             )
-        _check_dtype(raw[name], spec, source.where)
+        _check_dtype(raw[name], spec, where)
     lengths = {name: len(array) if array.ndim else 0 for name, array in raw.items()}
     samples = next(iter(lengths.values()))
     if min(lengths.values()) == 0:
-        raise ModelError("holds no samples", where=source.where, allowed="at least one sample")
+        raise ModelError("holds no samples", where=where, allowed="at least one sample")
     if labels is not None:
         lengths[LABELS] = len(labels) if labels.ndim else 0
     elif needs_labels:
-        raise ModelError(f'no array "{LABELS}"', where=source.where, allowed="one label per sample")
+        raise ModelError(f'no array "{LABELS}"', where=where, allowed="one label per sample")
     lengths.update({name: len(array) for name, array in divisions.items()})
     if len(set(lengths.values())) > 1:
         text = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise ModelError(
-            f"arrays of different length ({text})", where=source.where, allowed="one row per sample"
+            f"arrays of different length ({text})", where=where, allowed="one row per sample"
         )
-    names = None if classes is None else _class_names(classes, source.where)
+    names = None if classes is None else _class_names(classes, where)
     arrays = {name: raw[name] for name in specs}
-    return Dataset(arrays, labels, names, samples, source.where, divisions)
+    return Dataset(arrays, labels, names, samples, where, divisions)
 
 
 def load_arrays(source: DataSource, directory: Path) -> dict[str, NDArray[Any]]:

@@ -29,6 +29,8 @@ LAYOUTS = (
     "(samples, detections, 4) of boxes x1, y1, x2, y2, with (samples, detections) outputs of "
     'float scores and of classes, which are integers or named "labels" or "classes"'
 )
+OBJECT_NUMBERS = 5
+"""Of each object in the labels: x1, y1, x2, y2, class."""
 LABEL_LAYOUT = (
     "numbers (samples, objects, 5) of x1, y1, x2, y2, class; class -1 fills up the rows of samples "
     "with fewer objects"
@@ -124,7 +126,7 @@ def check_objects(labels: NDArray[Any]) -> None:
         ModelError: another layout, numbers that are not finite, a box of negative size, no object.
     """
     what = ""
-    if labels.ndim != 3 or labels.shape[2] != 5 or labels.dtype.kind not in "iuf":
+    if labels.ndim != 3 or labels.shape[2] != OBJECT_NUMBERS or labels.dtype.kind not in "iuf":
         what = f"labels are {labels.dtype} of shape {labels.shape}"
     else:
         kept = labels[labels[..., 4] >= 0]
@@ -146,7 +148,9 @@ def _positions(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     ordered = groups[order]
     begins = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
     positions = np.empty(len(groups), dtype=np.int64)
-    positions[order] = np.arange(len(groups)) - np.repeat(begins, np.diff(begins, append=len(order)))
+    positions[order] = np.arange(len(groups)) - np.repeat(
+        begins, np.diff(begins, append=len(order))
+    )
     return positions
 
 
@@ -242,12 +246,12 @@ def _reached(recall: FloatArray) -> FloatArray:
     """Return how many of the 101 recalls are reached, as ``searchsorted`` from the right does."""
     last = np.minimum(recall * (len(RECALLS) - 1) + 1e-9, len(RECALLS) - 1).astype(np.intp)
     # A recall of k/100 may lie one bit below its place in the table, as it does in COCOeval.
-    reached: FloatArray = last + (RECALLS[last] <= recall)
+    reached: FloatArray = (last + (RECALLS[last] <= recall)).astype(np.float64)
     return reached
 
 
 def _average_precisions(
-    matches: _ClassMatches, times: FloatArray, objects: FloatArray
+    matches: _ClassMatches, times: NDArray[np.int64], objects: FloatArray
 ) -> FloatArray:
     """Mean AP of a class over the IoU thresholds in each resample.
 
@@ -265,8 +269,13 @@ def _average_precisions(
     # Precision peaks where an object is found, so that its upper envelope needs these places alone.
     blocks = np.concatenate([[0], matches.useful[:-1] + 1])
     weights = times[matches.samples[: matches.useful[-1] + 1]]
-    answers = np.maximum(np.cumsum(np.add.reduceat(weights, blocks, axis=0), axis=0), 1)
+    answers = np.maximum(np.cumsum(np.add.reduceat(weights, blocks, axis=0), axis=0), 1.0)
     drawn = weights[matches.useful]
+    # Hits are whole numbers, so that what they reach is looked up instead of computed each time.
+    resamples = len(objects)
+    found = np.arange(int(objects.max()) + 1, dtype=np.float64)[:, np.newaxis]
+    table = _reached(found / objects).ravel()
+    places = np.arange(resamples)
     for columns in matches.matched:
         if not len(columns):
             continue
@@ -274,7 +283,7 @@ def _average_precisions(
         precision = hits / answers[columns]
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         # Each of the 101 recalls takes the precision where it is first reached.
-        reached = _reached(hits / objects)
+        reached = table[hits * resamples + places]
         total += precision[0] * reached[0]
         total += np.einsum("ij,ij->j", precision[1:], np.diff(reached, axis=0))
     mean: FloatArray = total / (len(RECALLS) * len(IOU_THRESHOLDS))
@@ -304,8 +313,8 @@ def _summarize(outputs: Outputs, labels: NDArray[Any]) -> Summary:
         )
 
     def chunk(times: NDArray[np.int64]) -> FloatArray:
-        drawn = times.T.astype(np.float64)
-        present = objects @ drawn
+        drawn = np.ascontiguousarray(times.T)
+        present = objects @ drawn.astype(np.float64)
         known = present > 0
         total = np.zeros(len(times))
         for matches, counts, defined in zip(by_class, present, known, strict=True):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError, did_you_mean
 
 SLICES = "slices"
 """The array that divides the samples where the manifest names no other."""
+
+ALLOWED = "one slice per sample, integers, booleans or strings that are not empty"
 
 
 def take_slices(
@@ -31,10 +34,11 @@ def take_slices(
         needed: whether each of ``names`` must be there.
 
     Returns:
-        array name to the slice of each sample, shape ``(samples,)``.
+        array name to the slice of each sample, shape ``(samples,)``: integers or strings, where a
+        mask of booleans divides into ``true`` and ``false``.
 
     Raises:
-        ModelError: one is missing, is an input, or holds something else than names or numbers.
+        ModelError: one is missing, is an input, or holds neither names, whole numbers nor booleans.
     """
     taken: dict[str, NDArray[Any]] = {}
     for name in names or (SLICES,):
@@ -57,11 +61,12 @@ def take_slices(
                 )
             continue
         array = raw.pop(name)
+        fault = ""
         if array.ndim != 1 or array.dtype.kind not in "biuUT":
-            raise ModelError(
-                f'array "{name}" is {array.dtype} of shape {array.shape}',
-                where=where,
-                allowed="one slice per sample, integers or strings",
-            )
-        taken[name] = array
+            fault = f"is {array.dtype} of shape {array.shape}"
+        elif array.dtype.kind in "UT" and not np.strings.str_len(array).all():
+            fault = "has an empty name of a slice"
+        if fault:
+            raise ModelError(f'array "{name}" {fault}', where=where, allowed=ALLOWED)
+        taken[name] = np.where(array, "true", "false") if array.dtype.kind == "b" else array
     return taken

@@ -165,6 +165,18 @@ def check_groups(labels: NDArray[Any]) -> None:
         )
 
 
+def has_relevant(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return whether each sample has another one of its group, among the `MOST_COMPARED` first.
+
+    Args:
+        labels: the group of each sample, shape ``(samples,)``.
+    """
+    _, groups = np.unique(labels[:MOST_COMPARED], return_inverse=True)
+    found = np.zeros(len(labels), dtype=np.bool_)
+    found[:MOST_COMPARED] = np.bincount(groups)[groups] > 1
+    return found
+
+
 def check_neighbors(neighbors: int, samples: int, where: str) -> None:
     """Check that k of recall@k leaves something out: with every sample a neighbor, all is found.
 
@@ -223,9 +235,9 @@ def _neighbors(
     if labels is not None:
         _, groups = np.unique(labels[:compared], return_inverse=True)
     kept = np.ones(len(baseline))
-    hits = tuple(np.zeros(len(baseline), dtype=np.bool_) for _ in range(3))
+    hits = [np.zeros(len(baseline), dtype=np.bool_) for _ in range(2)]
     if count < 1:
-        return kept, (hits[0], hits[1], hits[2])
+        return kept, (hits[0], hits[1], np.zeros(len(baseline), dtype=np.bool_))
     sides = baseline[:compared], candidate[:compared]
     for start in range(0, compared, _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, compared))
@@ -238,5 +250,5 @@ def _neighbors(
         kept[rows] = shared.mean(axis=1)
         for number, chosen in enumerate(nearest):
             hits[number][rows] = (groups[chosen] == groups[rows, np.newaxis]).any(axis=1)
-    hits[2][:compared] = np.bincount(groups)[groups] > 1
-    return kept, (hits[0], hits[1], hits[2])
+    relevant = has_relevant(np.zeros(len(baseline), np.int64) if labels is None else labels)
+    return kept, (hits[0], hits[1], relevant)

@@ -214,7 +214,8 @@ def run_round(
         rounds.preemptions[index].extend(times.preemptions[count:].tolist())
     rounds.order.append(order[0])
     rounds.attempt.append(attempt)
-    rounds.core.append(core)
+    # Whether a model could be put there may show with its calls.
+    rounds.core.append(core if core >= 0 and all(model.run_on(core) for model in models) else -1)
     rounds.preempted.append(preempted / max(calls, 1))
 
 

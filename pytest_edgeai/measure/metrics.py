@@ -42,6 +42,22 @@ METRICS: Mapping[str, MetricDescriptor] = {
 }
 
 
+def parts_of(metric: str, kind: str) -> str:
+    """Return what a metric's classes and slices are judged by, in the plural.
+
+    Args:
+        metric: its name.
+        kind: its kind, see :class:`~pytest_edgeai.descriptors.MetricDescriptor`.
+
+    Returns:
+        ``samples`` or ``objects``; empty where it has no figure for them, or none that is known
+        before it is measured.
+    """
+    if kind == "corpus":
+        return {"f1": "samples", "mean_average_precision": "objects"}.get(metric, "")
+    return "samples" if kind in ("proportion", "loss", "embedding") else ""
+
+
 def is_text(array: NDArray[Any]) -> bool:
     """Return whether an array holds strings."""
     return array.dtype.kind in "UT"

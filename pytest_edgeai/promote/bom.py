@@ -17,6 +17,9 @@ from pytest_edgeai.records import JSON, Artifact, Verdict
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
 
 BOM = "bom.cdx.json"
+TRAINING_DATA = "training_data"
+ETHICS = "ethical_considerations"
+_SECTIONS = {"intended_use": "useCases", "limitations": "technicalLimitations"}
 _SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:pytest-edgeai:bom")
 
 
@@ -63,6 +66,7 @@ def render_bom(
                 "name": f"{model.name} {candidate.id}",
                 "version": artifact.sha256[:12],
                 "description": f"{model.name} for {candidate.target}, in {artifact.framework}",
+                **_licenses(provenance.license),
                 "modelCard": {
                     "modelParameters": {"task": model.task, "datasets": datasets},
                     "quantitativeAnalysis": {
@@ -72,6 +76,7 @@ def render_bom(
                             if each.observed is not None
                         ]
                     },
+                    **_considerations(provenance.card),
                 },
                 "components": [
                     {
@@ -101,6 +106,7 @@ def _materials(model: ModelReport, provenance: Provenance) -> list[dict[str, JSO
             "name": model.name,
             "version": model.sha256[:12],
             "description": f"the original, {model.baseline_precision or 'of unknown precision'}",
+            **_licenses(provenance.license),
             "properties": [{"name": "pytest-edgeai:sha256", "value": model.sha256}],
         }
     ]
@@ -119,7 +125,33 @@ def _materials(model: ModelReport, provenance: Provenance) -> list[dict[str, JSO
                     ],
                 }
             )
+    if provenance.data_license or TRAINING_DATA in provenance.card:
+        about = provenance.card.get(TRAINING_DATA)
+        found.append(
+            {
+                "type": "data",
+                "bom-ref": "data:training",
+                "name": f"{model.name} training data",
+                **({"description": about} if about else {}),
+                **_licenses(provenance.data_license),
+                "data": [{"type": "dataset", "name": "training"}],
+            }
+        )
     return found
+
+
+def _licenses(expression: str) -> dict[str, JSON]:
+    return {"licenses": [{"expression": expression}]} if expression else {}
+
+
+def _considerations(card: Mapping[str, str]) -> dict[str, JSON]:
+    """Return the sections of a model card that the schema has a place for."""
+    found: dict[str, JSON] = {
+        place: [card[section]] for section, place in _SECTIONS.items() if section in card
+    }
+    if ETHICS in card:
+        found["ethicalConsiderations"] = [{"name": card[ETHICS]}]
+    return {"considerations": found} if found else {}
 
 
 def _tools(artifact: Artifact, provenance: Provenance) -> list[dict[str, JSON]]:

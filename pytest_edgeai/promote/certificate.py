@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_edgeai.promote.dsse import render, sign
 from pytest_edgeai.promote.keys import SigningKey, encode_raw
@@ -26,6 +26,9 @@ class Provenance:
         threads: threads of both models while they were compared.
         allow_proxy: whether verdicts of a proxy host were accepted.
         reference: statistics of the evaluation, for the detection of drift; ``None`` for none.
+        license: SPDX expression of the model's licence; empty: not declared.
+        data_license: SPDX expression of its training data's licence; empty: not declared.
+        card: what the manifest says of the model, by section.
     """
 
     data: Mapping[str, JSON]
@@ -33,6 +36,9 @@ class Provenance:
     threads: int
     allow_proxy: bool
     reference: Mapping[str, JSON] | None = None
+    license: str = ""
+    data_license: str = ""
+    card: Mapping[str, str] = field(default_factory=dict)
 
 
 def predicate(

@@ -83,12 +83,35 @@ def render_card(
         f"- Precision: {escape(artifact.claimed_precision)}, {artifact.size_bytes:,} bytes, "
         f"artifact `{artifact.sha256}`",
         *_data(provenance),
+        *_licenses(provenance),
         "",
-        "Its licence, and what it is for beyond this data, are those of the original unless "
-        "somebody says otherwise; what was measured does not tell.",
-        "",
+        *_sections(provenance.card),
     ]
     return "\n".join(lines) + "\n" + render_markdown(report)
+
+
+def _licenses(provenance: Provenance) -> list[str]:
+    stated = {
+        "Licence": provenance.license,
+        "Licence of its training data": provenance.data_license,
+    }
+    return [f"- {what}: {escape(text)}" for what, text in stated.items() if text]
+
+
+def _sections(card: Mapping[str, str]) -> list[str]:
+    """Return what the manifest says of the model, a section each, in its order."""
+    if not card:
+        return [
+            "Its licence, and what it is for beyond this data, are those of the original unless "
+            "somebody says otherwise; what was measured does not tell.",
+            "",
+        ]
+    lines: list[str] = []
+    for section, text in card.items():
+        lines += [f"## {escape(section.replace('_', ' ').capitalize())}", ""]
+        for paragraph in text.strip().split("\n\n"):
+            lines += [escape(paragraph), ""]
+    return lines
 
 
 def _reference(provenance: Provenance) -> dict[str, str]:

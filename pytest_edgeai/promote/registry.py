@@ -1,12 +1,10 @@
-"""A registry of signed bundles in a plain directory.
+"""A registry of signed bundles in a directory.
 
 ::
 
-    registry.json                    marks the directory
-    bundles/<digest>/...             whole bundles by content address, never changed
-    pointers/<model>/<target>.json   which bundle is current and which was before
     log.jsonl                        one line for each promotion and rollback
     staging/                         what is being copied
+    ...                              bundles and pointers, as the layout puts them
 
 A change takes effect when its pointer is renamed into place. Before that its line is appended to
 the log; a last line whose pointer was never written did not happen: readers leave it out, and the
@@ -21,40 +19,19 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pytest_edgeai.errors import EdgeAIError
-from pytest_edgeai.files import sync_directory, write_atomically
+from pytest_edgeai.files import sync_directory
 from pytest_edgeai.promote.keys import PublicKey
-from pytest_edgeai.promote.registry_files import (
-    copy_files,
-    locked,
-    make_registry,
-    staging,
-    sweep,
-)
-from pytest_edgeai.promote.registry_log import (
-    Damaged,
-    Entry,
-    Pair,
-    current_and_previous,
-    render_entry,
-)
+from pytest_edgeai.promote.registry_files import locked, make_registry, staging, sweep
+from pytest_edgeai.promote.registry_layout import Layout, PlainLayout
+from pytest_edgeai.promote.registry_log import Damaged, Entry, Pair, render_entry
 from pytest_edgeai.promote.registry_state import RegistryState, Snapshot, as_user_error
-from pytest_edgeai.promote.verification import (
-    CERTIFICATE,
-    Rejected,
-    Verified,
-    check_names,
-    verify_bundle,
-)
-
-POINTER_SCHEMA = "pytest-edgeai/pointer/1"
+from pytest_edgeai.promote.verification import Rejected, Verified, verify_bundle
 
 
 class Refused(EdgeAIError):
@@ -84,11 +61,14 @@ class Staged:
 class Registry(RegistryState):
     """Reads and changes one registry."""
 
-    def __init__(self, directory: Path, *, create: bool = False) -> None:
+    def __init__(
+        self, directory: Path, layout: type[Layout] = PlainLayout, *, create: bool = False
+    ) -> None:
         """Use the registry at ``directory``.
 
         Args:
             directory: where it lies.
+            layout: how its files lie there.
             create: make one where the directory does not exist or is empty.
 
         Raises:
@@ -96,8 +76,8 @@ class Registry(RegistryState):
         """
         if create:
             with as_user_error(directory):
-                make_registry(directory)
-        super().__init__(directory)
+                make_registry(layout(directory))
+        super().__init__(directory, layout)
 
     def promote(self, bundle: Path, key: PublicKey, *, now: datetime.datetime) -> Entry | None:
         """Make a bundle the current one of its model and target.
@@ -129,18 +109,15 @@ class Registry(RegistryState):
         verified = verify_bundle(bundle, key, now=now)
         pair = verified.statement.model, verified.statement.target
         expected = snapshot.sequence(pair)
-        stored = self.bundle_path(verified.digest)
-        if stored.exists():
+        if self.layout.holds(verified.digest):
             try:
-                verify_bundle(stored, key, now=now)
+                self.layout.check_whole(verified.digest)
             except Rejected as error:
                 raise Damaged(f"the registry's own copy was changed: {error}") from None
             yield Staged(None, verified, expected)
             return
         with staging(self.directory) as place, as_user_error(self.directory):
-            copy_files(bundle, place, [*verified.statement.files, CERTIFICATE])
-            if verify_bundle(place, key, now=now).digest != verified.digest:
-                raise Rejected(f"{bundle}: it changed while it was copied")
+            self.layout.fill(place, bundle, verified)
             yield Staged(place, verified, expected)
 
     def commit(self, staged: Staged, *, now: datetime.datetime) -> Entry | None:
@@ -152,11 +129,8 @@ class Registry(RegistryState):
             if stack and stack[-1].bundle == staged.verified.digest:
                 return None
             _check_first(snapshot, staged.pair, staged.expected)
-            stored = self.bundle_path(staged.verified.digest)
-            if staged.place is not None and not stored.exists():
-                stored.parent.mkdir(exist_ok=True)
-                staged.place.rename(stored)
-                sync_directory(stored.parent)
+            if staged.place is not None:
+                self.layout.adopt(staged.place, staged.verified.digest)
             entry = Entry(
                 sequence=len(snapshot.log.entries) + 1,
                 time=now.isoformat(timespec="seconds"),
@@ -212,7 +186,7 @@ class Registry(RegistryState):
                 )
             back, left = stack[-2], stack[-1]
             try:
-                check_names(self.bundle_path(back.bundle))
+                self.layout.check_present(back.bundle)
             except EdgeAIError as error:
                 raise Refused(f"{model} for {target} is not rolled back: {error}") from None
             entry = back._replace(
@@ -227,12 +201,11 @@ class Registry(RegistryState):
 
     def _recovered(self, pair: Pair) -> Snapshot:
         """Return the state, after removing what died half-way; the lock is held."""
-        sweep(self.directory, [self.pointer_path(pair).parent])
+        pointer = self.layout.pointer(pair)
+        sweep(self.directory, [pointer.parent])
         snapshot = self.read()
-        if self.pointed(pair) > snapshot.sequence(pair):
-            raise Damaged(
-                f"{self.log_path} is damaged: it ends before what {self.pointer_path(pair)} names"
-            )
+        if self.layout.pointed(pair) > snapshot.sequence(pair):
+            raise Damaged(f"{self.log_path} is damaged: it ends before what {pointer} names")
         # Whole lines that count end here; behind them lies at most what a dying process left.
         size_bytes = snapshot.log.size_bytes
         if self.log_path.exists() and self.log_path.stat().st_size > size_bytes:
@@ -241,7 +214,6 @@ class Registry(RegistryState):
 
     def _write(self, snapshot: Snapshot, entry: Entry, stack: Sequence[Entry]) -> None:
         """Append the line of an entry, then rename its pointer into place; or change nothing."""
-        pointer = self.pointer_path(entry.pair)
         existed = self.log_path.exists()
         try:
             with self.log_path.open("ab") as stream:
@@ -250,32 +222,12 @@ class Registry(RegistryState):
                 os.fsync(stream.fileno())
             if not existed:
                 sync_directory(self.directory)
-            write_atomically(pointer, json.dumps(_pointer(entry, stack), indent=2) + "\n")
+            self.layout.point(entry, stack)
         except BaseException:
-            if self.pointed(entry.pair) < entry.sequence:
+            if self.layout.pointed(entry.pair) < entry.sequence:
                 with contextlib.suppress(OSError):
                     os.truncate(self.log_path, snapshot.log.size_bytes)
             raise
-
-
-def _pointer(entry: Entry, stack: Sequence[Entry]) -> dict[str, Any]:
-    """Return what a pointer says; paths are relative to the registry."""
-    named = current_and_previous(stack)
-    return {
-        "schema": POINTER_SCHEMA,
-        "model": entry.model,
-        "target": entry.target,
-        "sequence": entry.sequence,
-        **{
-            name: each
-            and {
-                "bundle": each.bundle,
-                "path": f"bundles/{each.bundle}",
-                "candidate": each.candidate,
-            }
-            for name, each in named.items()
-        },
-    }
 
 
 def _check_first(snapshot: Snapshot, pair: Pair, expected: int) -> None:

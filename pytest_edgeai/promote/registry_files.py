@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -12,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_edgeai.errors import UserError
-from pytest_edgeai.files import sync_directory, write_atomically
-from pytest_edgeai.promote.registry_state import MARK, SCHEMA, as_user_error
+from pytest_edgeai.files import sync_directory
+from pytest_edgeai.promote.registry_layout import Layout, is_vacant
+from pytest_edgeai.promote.registry_state import as_user_error
+from pytest_edgeai.promote.verification import Rejected, read_statement, verify_bundle
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -23,30 +24,34 @@ _STAGING = "staging"
 _TEMPORARY = ".tmp-*"
 
 
-def make_registry(directory: Path) -> None:
+def make_registry(layout: Layout) -> None:
     """Mark a directory that does not exist or is empty as a registry; leave any other alone.
 
     Raises:
         OSError: it cannot be written.
         UserError: it cannot be written, or its lock is held.
     """
-    if not _is_vacant(directory):
+    left = (".lock", _TEMPORARY[:-1], *layout.unfinished)
+    if not is_vacant(layout.directory, left):
         return
-    directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory):
-        if not (directory / MARK).exists():
-            write_atomically(directory / MARK, json.dumps({"schema": SCHEMA}) + "\n")
+    layout.directory.mkdir(parents=True, exist_ok=True)
+    with locked(layout.directory):
+        if is_vacant(layout.directory, left):
+            layout.mark()
 
 
-def _is_vacant(directory: Path) -> bool:
-    """Return whether a registry may be made there: nothing is, or what a dying process left."""
-    try:
-        names = [path.name for path in directory.iterdir()]
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return all(name == ".lock" or name.startswith(_TEMPORARY[:-1]) for name in names)
+def check_copy(place: Path, digest: str) -> None:
+    """Read every file of a copy of a bundle that was verified before.
+
+    A certificate that expired meanwhile does not count here.
+
+    Raises:
+        Rejected: it is not what was copied.
+        UserError: it cannot be read.
+    """
+    created = read_statement(place).created
+    if verify_bundle(place, None, now=created).digest != digest:
+        raise Rejected(f"{place}: it is another bundle")
 
 
 def copy_files(bundle: Path, place: Path, names: Sequence[str]) -> None:
@@ -58,11 +63,20 @@ def copy_files(bundle: Path, place: Path, names: Sequence[str]) -> None:
     for name in names:
         destination = place / name
         destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle / name, destination, follow_symlinks=False)
-        with destination.open("rb") as stream:
-            os.fsync(stream.fileno())
+        copy_durably(bundle / name, destination)
     for folder in (place, *(each for each in place.rglob("*") if each.is_dir())):
         sync_directory(folder)
+
+
+def copy_durably(source: Path, destination: Path) -> None:
+    """Copy one file, and wait until it is on the disk; a symbolic link is copied as one.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    shutil.copyfile(source, destination, follow_symlinks=False)
+    with destination.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager

@@ -14,6 +14,17 @@ Source: TypeAlias = Literal["measured", "history", "estimate"]
 
 _PHASES = {"decode": "", "prefill": "to read a block ", "first_token": "to answer a prompt "}
 
+_SINGULAR = {
+    "evaluation samples": "evaluation sample",
+    "samples of a group": "sample of a group",
+    "samples per class and slice": "sample per class and slice",
+    "objects per class and slice": "object per class and slice",
+    "blocks of text": "block of text",
+    "rounds": "round",
+    "turns": "turn",
+    "calls": "call",
+}
+
 ESTIMATE_FACTOR = 4
 """How far off an estimate of a call's time may be."""
 
@@ -129,14 +140,14 @@ def effort_rows(effort: ModelEffort) -> list[Row]:
     for data in effort.data:
         needed = "no practical number"
         if data.need.asked is not None:
-            needed = f"{data.need.asked:,} {data.need.unit}"
+            needed = _counted(data.need.asked, data.need.unit)
         available = UNKNOWN if data.available is None else f"{data.available:,}"
         missing = _nothing_or(data.missing, f"{data.missing:,}" if data.missing else "")
         rows.append((data.need.gate, needed, available, missing))
     for time in effort.times:
         needed = f"no practical number of {time.need.unit}"
         if time.need.asked is not None:
-            needed = f"{time.need.asked:,} {time.need.unit}"
+            needed = _counted(time.need.asked, time.need.unit)
             needed += f", {seconds_text(time.asked_s)}" if time.asked_s is not None else ""
         missing = _nothing_or(time.missing_s, seconds_text(time.missing_s or 0.0))
         rows.append((time.need.gate, needed, seconds_text(time.budget_s), missing))
@@ -150,6 +161,11 @@ def effort_rows(effort: ModelEffort) -> list[Row]:
         for each in effort.processes
     ]
     return rows
+
+
+def _counted(count: int, unit: str) -> str:
+    """Return a count with its unit, which is given in the plural."""
+    return f"{count:,} {_SINGULAR.get(unit, unit) if count == 1 else unit}"
 
 
 def _nothing_or(missing: float | None, text: str) -> str:
@@ -178,12 +194,12 @@ def effort_remarks(effort: ModelEffort) -> Iterator[str]:
     for time in effort.times:
         text = time.need.note
         if time.need.asked != time.need.least:
-            text = f"{time.need.least:,} {time.need.unit} at least, {text}"
+            text = f"{_counted(time.need.least, time.need.unit)} at least, {text}"
         notes.setdefault(text, []).append(time.need.gate)
     for text, gates in notes.items():
         yield f"{', '.join(gates)}: {text}"
     for each in effort.processes:
-        yield f"{each.gate}: {each.calls} calls in each process"
+        yield f"{each.gate}: {_counted(each.calls, 'calls')} in each process"
     calls: dict[Source, list[str]] = {}
     for call in dict.fromkeys(time.call for time in effort.times if time.call is not None):
         text = f"{_PHASES[call.phase]}{format_quantity(call.ns, 'ns')}"
@@ -229,7 +245,7 @@ def _missing_data(data: DataEffort) -> str:
     if have is None or need.least is None or not need.is_required:
         return ""
     limit = f"{need.gate} > {data.limit:g}" if need.expected else need.gate
-    first = f"{have:,} {need.unit}"
+    first = _counted(have, need.unit)
     if have < need.least:
         if not need.expected:
             return f"{first} can never pass {limit}: add {need.least - have:,}"

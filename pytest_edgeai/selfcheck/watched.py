@@ -15,6 +15,7 @@ from pytest_edgeai.judge.limits import (
 from pytest_edgeai.judge.memory_growth import judge_memory_growth
 from pytest_edgeai.judge.tail import judge_latency_tail
 from pytest_edgeai.judge.turns import is_settled
+from pytest_edgeai.judge.verdict import count_text
 from pytest_edgeai.measure.stability import Turns, take_turns
 from pytest_edgeai.records import StabilitySamples, Threshold, Verdict
 from pytest_edgeai.selfcheck.cases import StabilityGate, WatchedCase
@@ -75,7 +76,7 @@ def watch(
             budget_s=budget_s,
             generator=generator,
             progress=lambda turns, spent_s: progress(
-                f"{case.truth}, {turns} turns", min(1.0, spent_s / budget_s)
+                f"{case.truth}, {count_text(turns, 'turn')}", min(1.0, spent_s / budget_s)
             ),
         )
     answers = tuple(

@@ -1,7 +1,7 @@
 """Bootstrap of a worker: run by path, in an interpreter that need not know this package.
 
 Arguments: the descriptors (on Windows: handles) to read requests from and to write answers to,
-that of the lifeline, and ``1`` where the parent's main thread started the worker.
+that of the lifeline, and the log of a worker that is cut off from the network.
 
 Up to its first answer nothing may be used here that an old Python does not know: an interpreter
 that is too old must still be able to say so.
@@ -129,6 +129,10 @@ def main() -> int:
     package = here.parent
     own = {package.name: {"origin": str(package / "__init__.py"), "search": [str(package)]}}
     sys.meta_path.insert(0, Locations(own))
+    if len(sys.argv) > 4:
+        from pytest_edgeai.worker.isolation import isolate
+
+        isolate(Path(sys.argv[4]))
     from pytest_edgeai.worker.connection import Connection
 
     connection = Connection(read, write)

@@ -125,6 +125,11 @@ class LanguageModels:
             "measure_language_memory": self.measure_memory,
         }
 
+    @property
+    def models(self) -> Mapping[str, LoadedLanguageModel]:
+        """What is loaded, by handle."""
+        return self._models
+
     def close(self) -> None:
         """Release every model."""
         while self._models:
@@ -275,6 +280,14 @@ class LanguageModels:
         null.close()
         growth = memory_growth(meter, before, after, Path(path), is_mapped=maps_weights(options))
         return {**growth, "kv_cache_bytes": kv_cache_bytes}
+
+    def model(self, handle: str) -> LoadedLanguageModel:
+        """Return the model ``handle``.
+
+        Raises:
+            MeasurementError: none is loaded under that name.
+        """
+        return self._model(handle)
 
     def _model(self, handle: str) -> LoadedLanguageModel:
         model = self._models.get(handle)

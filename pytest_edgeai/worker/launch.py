@@ -35,9 +35,16 @@ _KEPT = frozenset(
 )
 _KEPT_PREFIXES = ("LC_", "XDG_", "HF_")
 
-NO_TELEMETRY: Mapping[str, str] = {"ORT_DISABLE_TELEMETRY": "1"}
-"""ONNX Runtime 1.31 writes an identifier below the home directory as soon as it is imported, before
-its own switch can be called."""
+NO_TELEMETRY: Mapping[str, str] = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "OLIVE_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+}
+"""Switches off what frameworks report about their users, in every worker. ONNX Runtime 1.31 writes
+an identifier below the home directory as soon as it is imported, before its own switch can be
+called. OpenVINO and NNCF know no variable; their adapter keeps openvino_telemetry out."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,14 @@ class WorkerSpec:
         framework: the framework to import.
         interpreter: path of a Python 3.11 or newer that has the framework and NumPy.
         environment: further variables of the worker's environment.
+        network_log: cuts the worker off from the network and has every attempt to reach one written
+            to this file, see :func:`pytest_edgeai.worker.isolation.isolate`; ``None`` for neither.
     """
 
     framework: FrameworkDescriptor
     interpreter: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    network_log: Path | None = None
 
 
 def worker_environment(
@@ -201,6 +211,8 @@ def _spawn(
         # Unbuffered, and with a traceback of fatal signals: the last words before a crash count.
         options = ["-u", "-X", "faulthandler"]
         words = [str(number) for number in numbers]
+        if spec.network_log is not None:
+            words.append(str(spec.network_log))
         return [str(spec.interpreter), *options, str(BOOTSTRAP), *words]
 
     if sys.platform == "win32":

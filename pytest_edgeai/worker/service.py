@@ -28,12 +28,17 @@ from pytest_edgeai.optimize.frameworks.language import LanguageFramework, maps_w
 from pytest_edgeai.records import JSON, Architecture, Recipe, RuntimeOptions, TensorSpec, to_json
 from pytest_edgeai.worker import arrays as samples_of
 from pytest_edgeai.worker.connection import Connection
+from pytest_edgeai.worker.endurance import Endurance
+from pytest_edgeai.worker.extreme_inputs import ExtremeInputs
 from pytest_edgeai.worker.failures import needs_traceback, to_failure
 from pytest_edgeai.worker.language import LanguageModels
+from pytest_edgeai.worker.load_operations import LoadOperations
 from pytest_edgeai.worker.memory import memory_growth, peak_meter
+from pytest_edgeai.worker.network import OPERATIONS as NETWORK_OPERATIONS
 from pytest_edgeai.worker.placement import allowed_cores, run_on
 from pytest_edgeai.worker.protocol import ProtocolError, Request
 from pytest_edgeai.worker.resident import memory_now
+from pytest_edgeai.worker.serving import Serving
 from pytest_edgeai.worker.timing import time_calls
 
 Operation = Callable[..., JSON]
@@ -65,6 +70,11 @@ class Service:
         }
         self._language = LanguageModels(framework, self._calls, lambda: self._performed)
         self._operations |= self._language.operations
+        self._operations |= NETWORK_OPERATIONS
+        self._operations |= ExtremeInputs(self._models, self._language.models).operations
+        self._operations |= LoadOperations(self._model, self._language.model).operations
+        self._operations |= Endurance(self._calls, self._tensors).operations
+        self._operations |= Serving(self._model).operations
 
     @classmethod
     def serve(cls, connection: Connection, start: Request, versions: Mapping[str, str]) -> int:
@@ -193,18 +203,23 @@ class Service:
         gc.collect()
         return {}
 
-    def time_calls(self, handle: str, calls: int) -> JSON:
+    def time_calls(self, handle: str, calls: int, core: int | None = None) -> JSON:
         """Time ``calls`` calls with the samples of :meth:`prepare`.
+
+        ``core`` is where the process is put before them; ``None`` leaves it where it is.
 
         Returns:
             ``{"wall_ns", "cpu_ns", "preemptions"}``, see
-            :func:`pytest_edgeai.worker.timing.time_calls`.
+            :func:`pytest_edgeai.worker.timing.time_calls`, and whether the process was put on
+            ``core``, as ``"placed"``.
         """
         call = self._calls.get(handle)
         if call is None:
             raise ProtocolError(f"nothing is prepared for {handle!r}")
+        placed = core is None or run_on(core, self._cores)
         timed = time_calls(call, calls)
         return {
+            "placed": placed,
             "wall_ns": timed.wall_ns,
             "cpu_ns": timed.cpu_ns,
             "preemptions": timed.preemptions,

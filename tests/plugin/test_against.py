@@ -149,6 +149,9 @@ def test_an_artifact_that_is_gone_or_changed_is_an_error(place: Place, promoted:
     shutil.rmtree(place.path / "promoted")
     gone = place.run(LAST, *ONLY_MODES, own_cache=True)
     assert gone.verdicts() == dict.fromkeys(MODES, "error")
+    [note] = [note for note in gone.report["notes"] if "--edge-against cannot be judged" in note]
+    assert "is gone: looked for" in note
+    assert gone.text.index("cannot be judged: ") < gone.text.index("looking for the artifact")
     assert "is gone: looked for" in gate(gone, "no_slower")["reason"]
 
 

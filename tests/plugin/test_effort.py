@@ -13,6 +13,8 @@ import pytest
 from edge_runs import Place, Run
 from models import linear_classifier
 
+from pytest_edgeai.files import LOCK_DIRECTORY_VARIABLE
+
 STRICT = "[gates]\naccuracy_retained = 0.99\nmemory_cut = false\n"
 NO_MEMORY = "[gates]\nmemory_cut = false\n"
 WITH_LLAMACPP = importlib.util.find_spec("llama_cpp") is not None
@@ -34,6 +36,12 @@ def flat(run: Run) -> str:
 def effort_of(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = run.report["models"][0]["effort"]
     return found
+
+
+@pytest.fixture
+def own_lock(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other session on the machine measures under the lock of these runs."""
+    monkeypatch.setenv(LOCK_DIRECTORY_VARIABLE, str(place.path))
 
 
 @pytest.fixture
@@ -67,7 +75,7 @@ def test_the_plan_fits_narrow_terminals(small: Place, monkeypatch: pytest.Monkey
     assert "6,191 evaluation samples needed, 40 available, 6,151 missing" in flat(run)
 
 
-def test_a_run_says_what_is_missing_before_it_optimizes(small: Place) -> None:
+def test_a_run_says_what_is_missing_before_it_optimizes(small: Place, own_lock: None) -> None:
     run = small.run(
         "--edge-budget=0.001", "-k", "artifact_size", "--edge-inconclusive=skip", own_cache=True
     )
@@ -80,20 +88,21 @@ def test_a_run_says_what_is_missing_before_it_optimizes(small: Place) -> None:
     assert (data["available"], data["missing"], data["need"]["least"]) == (40, 6151, 301)
     speed = effort["times"][0]
     assert speed["need"]["gate"] == "speedup"
-    # Where another session measures at this moment, the estimate stands.
-    assert speed["call"]["source"] in ("measured", "estimate")
+    assert speed["call"]["source"] == "measured"
     assert speed["missing_s"] == pytest.approx(speed["asked_s"] - 0.001)
     assert effort["processes"] == []
 
 
-def test_a_run_with_enough_says_nothing_and_the_next_one_remembers(place: Place) -> None:
+def test_a_run_with_enough_says_nothing_and_the_next_one_remembers(
+    place: Place, own_lock: None
+) -> None:
     place.write(NO_MEMORY)
     speed = ("-k", "accuracy_retained or speedup")
     first = place.run(*speed, own_cache=True)
     assert not [note for note in first.report["notes"] if "evaluation samples" in note]
     assert "needed" not in first.text
     sources = {each["call"]["source"] for each in effort_of(first)["times"]}
-    assert sources <= {"measured", "estimate"}
+    assert sources == {"measured"}
     second = place.run("-v", "-k", "artifact_size", own_cache=True)
     effort = effort_of(second)
     assert {each["call"]["source"] for each in effort["times"]} == {"history"}
@@ -122,6 +131,44 @@ def test_absolute_limits_and_percentiles_set_the_rounds(place: Place) -> None:
     assert table(run)["latency_consistency"].startswith("662 rounds, ")
     assert "299 rounds at least for the limit of p99 with no call over it" in flat(run)
     assert table(run)["memory_cut"] == "6 fresh processes no limit -"
+
+
+def planned_with(place: Place, metric: str, **arrays: Any) -> Run:
+    """Plan the small project with another metric and other arrays in its evaluation data."""
+    manifest = place.write(NO_MEMORY)
+    text = manifest.read_text("utf-8")
+    manifest.write_text(text.replace("task =", f'metric = "{metric}"\ntask ='), "utf-8")
+    data = place.path / place.linear.data.name
+    with np.load(data) as archive:
+        kept = {name: archive[name] for name in archive.files}
+    np.savez(data, **{**kept, **arrays})
+    return place.run("--edge-plan")
+
+
+def test_a_figure_of_the_whole_set_has_classes_all_the_same(place: Place) -> None:
+    rows = table(planned_with(place, "f1"))
+    assert rows["accuracy_retained"] == "500 evaluation samples 600 -"
+    assert rows["slice_retained"].startswith("18 samples per class and slice ")
+    assert rows["slice_retained"].endswith(" -")
+
+
+def test_objects_are_counted_where_objects_are_judged(place: Place) -> None:
+    objects = np.full((600, 3, 5), -1.0)
+    objects[:, 0] = [0, 0, 5, 5, 0]
+    objects[:20, 1] = [0, 0, 5, 5, 1]
+    slices = np.repeat(["day", "night"], [570, 30])
+    run = planned_with(place, "mean_average_precision", labels=objects, slices=slices)
+    assert table(run)["slice_retained"] == "18 objects per class and slice 20 -"
+
+
+def test_recall_takes_samples_that_belong_together(place: Place) -> None:
+    groups = np.concatenate([np.arange(500), np.repeat(np.arange(500, 550), 2)])
+    slices = np.repeat(["a", "b"], [560, 40])
+    run = planned_with(place, "cosine", labels=groups, slices=slices)
+    rows = table(run)
+    assert rows["accuracy_retained"] == "221 samples of a group 100 121"
+    assert rows["slice_retained"] == "18 samples per class and slice 40 -"
+    assert "at a baseline recall@k of 95%" in flat(run)
 
 
 def test_a_loss_takes_thirty_samples(place: Place) -> None:

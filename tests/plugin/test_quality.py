@@ -307,6 +307,12 @@ def test_labels_and_metrics_that_do_not_fit(
         ("", {"slices": np.zeros(600)}, 'array "slices" is float64 of shape (600,); allowed: one'),
         ("", {"light": np.zeros(600, np.int64)}, 'array "light" is no input of the model; allowed'),
         ('["lihgt"]', {"light": np.zeros(600, np.int64)}, 'no array "lihgt"; allowed: one array'),
+        (
+            "",
+            {"slices": np.zeros((600, 2), bool)},
+            'array "slices" is bool of shape (600, 2); allowed: one slice per sample, integers, bool',
+        ),
+        ("", {"slices": np.full(600, "")}, 'array "slices" has an empty name of a slice; allowed:'),
         ('["features"]', {}, 'array "features" is an input of the model; allowed: slices are'),
         ('["labels"]', {}, '[models.linear] slices: "labels" cannot divide the samples; allowed'),
         ('["a", "a"]', {}, '[models.linear] slices: "a" is named twice; allowed: different'),
@@ -322,11 +328,14 @@ def test_slices_that_cannot_be_used(
         text = manifest.read_text("utf-8").replace("task =", f"slices = {slices}\ntask =")
         manifest.write_text(text, "utf-8")
     assert expected in refused(place)
+    assert expected in refused(place, "--edge-plan")
 
 
-def refused(place: Place) -> str:
+def refused(place: Place, *arguments: str) -> str:
     """Run pytest and return the one line that the project is refused with."""
-    result = place.pytester.runpytest_inprocess("--edge-target=cross", "-p", "no:cacheprovider")
+    result = place.pytester.runpytest_inprocess(
+        "--edge-target=cross", "-p", "no:cacheprovider", *arguments
+    )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     every = [*result.stderr.lines, *result.stdout.lines]
     lines = [line for line in every if line.startswith("ERROR: ")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,8 @@ from promotions import private_pem, public_pem, signed_bundle, signing_key
 
 from pytest_edgeai import __version__
 from pytest_edgeai.console import main
+from pytest_edgeai.promote.keys import read_public_key
+from pytest_edgeai.promote.registry import Registry
 
 TODAY = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
@@ -69,6 +73,15 @@ def test_verify_says_who_signed_what(bundle: Path, capsys: pytest.CaptureFixture
         (("registry", "promote", ".", "BUNDLE", "--key", "key.pub"), 2, "is no registry"),
         (("registry", "promote", "models", "missing", "--key", "key.pub"), 2, "does not exist"),
         (("registry", "promote", "models", "BUNDLE", "--key", "other.pub"), 1, "another key"),
+        (("registry", "list", "oci:missing"), 2, "does not exist"),
+        (("registry", "list", "oci:."), 2, "it has no oci-layout"),
+        (("registry", "promote", "oci:.", "BUNDLE", "--key", "key.pub"), 2, "no oci-layout"),
+        (("registry", "list", "s3:bucket"), 2, '"s3" is no kind of registry'),
+        (("registry", "list", "mlflow:models"), 2, "is no URI"),
+        (("registry", "fetch", "missing", "a", "b", "out", "--key", "key.pub"), 2, "not exist"),
+        (("verify", "BUNDLE", "--model-signature", "a.sig"), 2, "with --model-signing-key"),
+        (("sign-model", "missing", "--key", "key.pem"), 2, "does not exist"),
+        (("sign-model", "BUNDLE", "--key", "key.pem"), 2, "another kind of key"),
     ],
 )
 def test_an_error_is_one_line_with_its_exit_code(
@@ -156,6 +169,66 @@ def test_the_registry_from_the_first_promotion_to_the_last_rollback(
     assert 'Did you mean "intel"?' in lines(capsys)[1][0]
 
 
+@pytest.mark.parametrize("address", ["models", "oci:models"])
+def test_what_is_current_comes_out_of_a_registry(
+    here: Path, bundle: Path, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    assert run("registry", "promote", address, bundle, "--key", "key.pub") == 0
+    assert run("registry", "fetch", address, "digits", "intel", "out", "--key", "key.pub") == 0
+    assert "is in out" in lines(capsys)[0][-1]
+    assert run("verify", "out", "--key", "key.pub") == 0
+    assert run("registry", "fetch", address, "digits", "intel", "out", "--key", "key.pub") == 2
+    assert "nothing is overwritten" in lines(capsys)[1][0]
+    (here / "other.pub").write_bytes(public_pem(2))
+    assert run("registry", "fetch", address, "digits", "intel", "new", "--key", "other.pub") == 1
+    assert "signed by another key" in lines(capsys)[1][0]
+    assert not (here / "new").exists()
+
+
+def test_an_old_bundle_comes_out_with_a_warning(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    created = TODAY - datetime.timedelta(days=3)
+    old = signed_bundle(here, signing_key(), created=created, days=2)
+    then = created + datetime.timedelta(hours=1)
+    read_key = read_public_key(here / "key.pub", where="")
+    Registry(here / "models", create=True).promote(old, read_key, now=then)
+    assert run("registry", "fetch", "models", "digits", "intel", "out", "--key", "key.pub") == 0
+    assert "warning: the certificate of this bundle expired" in lines(capsys)[0][-1]
+
+
+def test_only_a_directory_has_a_path(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("registry", "promote", "oci:models", bundle, "--key", "key.pub")
+    capsys.readouterr()
+    assert run("registry", "show", "oci:models", "digits", "intel", "--path") == 2
+    out, err = lines(capsys)
+    assert (out, len(err)) == ([], 1)
+    assert "pytest-edgeai registry fetch oci:models digits intel DIR" in err[0]
+
+
+def test_a_folder_is_signed_for_openssf_too(
+    here: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("OpenSSL", reason='needs: pip install "pytest-edgeai[model-signing]"')
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, none = form.Encoding.PEM, form.NoEncryption()
+    (here / "ec.pem").write_bytes(key.private_bytes(pem, form.PrivateFormat.PKCS8, none))
+    public = key.public_key().public_bytes(pem, form.PublicFormat.SubjectPublicKeyInfo)
+    (here / "ec.pub").write_bytes(public)
+    check = ("verify", bundle, "--key", "key.pub", "--model-signing-key", "ec.pub")
+    assert run(*check) == 1
+    assert "has no signature of OpenSSF Model Signing" in lines(capsys)[1][0]
+    assert run("sign-model", bundle.parent, "--key", "ec.pem") == 0
+    assert lines(capsys)[0][1] == f"signature: {bundle}.model.sig"
+    assert run(*check) == 0
+    assert lines(capsys)[0][-1].endswith("is its OpenSSF signature, of the key ec.pub")
+    assert run("sign-model", bundle, "--key", "ec.pem") == 2
+    assert "nothing is overwritten" in lines(capsys)[1][0]
+
+
 def test_an_empty_registry_lists_nothing(
     here: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +277,8 @@ def test_nothing_heavy_is_imported_to_list_or_verify(here: Path, bundle: Path) -
     script = """
 import sys
 from pytest_edgeai.console import main
+from pytest_edgeai.promote.keys import read_public_key
+from pytest_edgeai.promote.registry import Registry
 for words in (["registry", "list", "models"], ["verify", sys.argv[1]]):
     assert main(words) == 0
     print(sorted({"numpy", "scipy", "pytest", "filelock"} & set(sys.modules)))
@@ -231,3 +306,22 @@ def test_the_directory_of_a_candidate_stands_for_its_last_bundle(
         out, err = lines(capsys)
         assert (out, len(err)) == ([], 1)
         assert "current.json is damaged" in err[0]
+
+
+PAGES = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("page", ["promotion.md", "registry.md", "pipelines.md", "ci.md"])
+def test_the_commands_of_a_page_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], page: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (PAGES / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    words = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    commands = [line[1:] for line in words if line[0] == "pytest-edgeai"]
+    assert commands
+    for command in commands:
+        # There is nothing that it could work on; what argparse does not take, it exits for.
+        assert main(command) in ((0,) if command[0] == "keygen" else (1, 2))
+    assert "usage:" not in capsys.readouterr().err

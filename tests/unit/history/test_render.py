@@ -75,6 +75,18 @@ def test_what_changed_with_the_level(row_of: RowOf) -> None:
     assert "with another model file" in text(model_sha256="b2" * 32)
 
 
+@pytest.mark.parametrize(
+    ("sessions", "heading"),
+    [(1, "1 session"), (22, "22 sessions"), (23, "last 22 of 23"), (60, "last 22 of 60")],
+)
+def test_the_heading_says_what_is_shown(row_of: RowOf, sessions: int, heading: str) -> None:
+    lines = render_history([row_of(i, observed=2.0) for i in range(sessions)], 80, place="h")
+    (head,) = [line for line in lines if line.startswith("  gate ")]
+    (speed,) = [line for line in lines if line.startswith("  speedup")]
+    assert head.endswith(f"  {heading}")
+    assert len(speed.split()[-1]) == min(22, sessions)
+
+
 def test_nothing_is_stored() -> None:
     (line,) = render_history([], 80, place="x/history.sqlite3")
     assert line == "edge history: nothing is stored in x/history.sqlite3 yet"

@@ -74,6 +74,10 @@ def test_a_change_between_two_hosts_is_no_change(row_of: RowOf, environment: Env
         ((None, 2.0, 1.0), -0.5),
         ((2.0, None), None),
         ((0.0, 0.0, 3.0), None),
+        # A tenth of the limit of 1.5 is next to nothing.
+        ((0.1, 0.1, -0.2), None),
+        ((-0.3, -0.3, 0.3), None),
+        ((0.2, 0.2, 0.1), -0.5),
     ],
 )
 def test_the_trend_is_the_last_value_against_the_median_before(

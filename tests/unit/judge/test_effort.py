@@ -130,6 +130,14 @@ def test_losses_texts_and_whole_sets_take_their_judges_minimum() -> None:
     embedding = sample_need(GATE, "embedding", 0.95)
     assert embedding is not None
     assert embedding.asked == quantile_samples_needed(0.95, 0.95)
+    grouped = sample_need(GATE, "embedding", 0.95, is_grouped=True)
+    proportion = sample_need(GATE, "proportion", 0.95)
+    assert grouped is not None
+    assert proportion is not None
+    assert (grouped.asked, grouped.least) == (proportion.asked, proportion.least)
+    lax = sample_need(GATE, "embedding", 0.5, is_grouped=True)
+    assert lax is not None
+    assert lax.asked == lax.least == quantile_samples_needed(0.95, 0.95)
     for gate in ("token_agreement", "kl_divergence"):
         need = sample_need(gate, "perplexity", 0.9)
         assert need is not None
@@ -141,6 +149,10 @@ def test_classes_and_slices_can_do_with_less() -> None:
     assert need is not None
     assert not need.is_required
     assert need.asked == samples_to_judge(0.5)
+    objects = sample_need("slice_retained", "corpus", 0.5, parts="objects")
+    assert objects is not None
+    assert (objects.asked, objects.unit) == (samples_to_judge(0.5), "objects per class and slice")
+    assert sample_need("slice_retained", "corpus", 0.5, parts="") is None
     assert sample_need("slice_retained", "perplexity", 0.5) is None
 
 

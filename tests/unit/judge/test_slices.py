@@ -133,7 +133,7 @@ def test_nothing_divides_the_samples() -> None:
 @pytest.mark.parametrize(
     ("quality", "limit", "expected"),
     [
-        (by_class((9, 0, 0, 0)), 1.0, "not below 1"),
+        (by_class((9, 0, 0, 0)), 1.0, "allowed: a number above 0 and below 1"),
         (by_class((9, 0, 0, 0)), float("nan"), "not a positive, finite number"),
         (
             PairedQuality("m", "proportion", np.ones(3), np.ones(3), None, {"a": np.arange(4)}),

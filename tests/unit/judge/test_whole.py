@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.judge.quality import judge_accuracy
 from pytest_edgeai.judge.slices import judge_slices
-from pytest_edgeai.records import PairedQuality, Threshold, Verdict
+from pytest_edgeai.measure.corpus import CorpusMetric, Summary, corpus_quality, figure_of
+from pytest_edgeai.records import LEFT_OUT, PairedQuality, Threshold, Verdict
 
 Array = NDArray[Any]
 RETAIN = Threshold(0.95, "more_than")
@@ -55,6 +57,64 @@ def test_the_bounds_decide(retention: float, outcome: str) -> None:
     assert verdict.confidence == pytest.approx(0.9)
 
 
+def left_out(retention: float, error: float, n: int = 1000) -> PairedQuality:
+    """A jackknife of 50 groups whose standard error of the ratio is ``error``."""
+    deviations = np.random.default_rng(0).normal(size=50)
+    deviations -= deviations.mean()
+    deviations *= error / np.sqrt(49 * deviations.var())
+    held = np.full(51, 0.8)
+    ratios = np.concatenate([[retention], retention + deviations])
+    unknown = np.full(n, np.nan)
+    parts = np.full(51, 1 / 50)
+    return PairedQuality(
+        "f1",
+        "corpus",
+        unknown,
+        unknown,
+        None,
+        resamples={"baseline": held, "candidate": held * ratios, LEFT_OUT: parts},
+    )
+
+
+@pytest.mark.parametrize(
+    ("retention", "outcome"), [(0.968, "pass"), (0.966, "inconclusive"), (0.932, "fail")]
+)
+def test_a_jackknife_has_the_bounds_of_student(retention: float, outcome: str) -> None:
+    """The 95% quantile of Student's t with 49 degrees of freedom is 1.6766."""
+    verdict = judged(left_out(retention, 0.01))
+    assert verdict.outcome == outcome
+    assert verdict.interval == pytest.approx((retention - 0.016766, retention + 0.016766))
+    assert verdict.details["resampling"] == "jackknife"
+    assert judged(resampled(0.99)).details["resampling"] == "bootstrap"
+
+
+def test_a_jackknife_knows_its_error_too() -> None:
+    """The ratio of two means: the error of a linearization, which means have a formula for."""
+    generator = np.random.default_rng(1)
+    one = generator.gamma(4, 0.2, 1000)
+    other = one * generator.normal(0.97, 0.2, 1000)
+
+    def summary(outputs: Any, labels: Array) -> Summary:
+        return Summary(lambda times: times @ outputs["y"] / times.sum(axis=1))
+
+    mean = CorpusMetric(figure_of(summary), summary)
+    quality = corpus_quality(mean, "mean", {"y": one}, {"y": other}, np.zeros(1000))
+    interval = judged(quality).interval
+    assert interval is not None
+    low, high = interval
+    assert low is not None
+    assert high is not None
+    ratio = other.mean() / one.mean()
+    error = np.std(other - ratio * one, ddof=1) / one.mean() / np.sqrt(1000)
+    assert (low + high) / 2 == pytest.approx(ratio)
+    assert (high - low) / 2 == pytest.approx(1.6766 * error, rel=0.35)
+
+
+def test_the_samples_needed_of_a_jackknife_would_decide() -> None:
+    needed = judged(left_out(0.96, 0.01)).details["samples_needed"]
+    assert judged(left_out(0.96, 0.01 * (1000 / needed) ** 0.5, n=needed)).outcome == "pass"
+
+
 def test_it_is_worded_as_every_verdict_on_quality() -> None:
     reason = judged(resampled(0.99)).reason
     assert reason.startswith("retains 99.0% of the baseline's quality (90% interval 97.")
@@ -88,6 +148,13 @@ def test_a_baseline_without_a_figure_in_many_resamples_decides_nothing() -> None
     assert judged(quality).outcome == "inconclusive"
 
 
+def without_shares() -> PairedQuality:
+    quality = left_out(0.99, 0.01)
+    return dataclasses.replace(
+        quality, resamples={**quality.resamples, LEFT_OUT: quality.resamples[LEFT_OUT][1:]}
+    )
+
+
 def broken(side: str, value: float) -> PairedQuality:
     quality = resampled(0.99)
     quality.resamples[side][0] = value
@@ -102,6 +169,7 @@ def broken(side: str, value: float) -> PairedQuality:
         (broken("candidate", -1.0), "a figure is negative"),
         (PairedQuality("f1", "corpus", np.ones(3), np.ones(3), None), "no paired resamples"),
         (resampled(0.99, n=0), "there are no evaluation samples"),
+        (without_shares(), "it is not known what the resamples leave out"),
     ],
 )
 def test_what_cannot_be_judged(quality: PairedQuality, expected: str) -> None:

@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError
-from pytest_edgeai.measure.corpus import RESAMPLES, CorpusMetric, corpus_quality, f1
+from pytest_edgeai.measure.corpus import (
+    BOOTSTRAP_RESAMPLES,
+    GROUPS,
+    CorpusMetric,
+    Summary,
+    corpus_quality,
+    f1,
+    figure_of,
+)
 from pytest_edgeai.measure.quality import quality_arrays, quality_from_arrays
+from pytest_edgeai.records import LEFT_OUT
 
 Array = NDArray[Any]
 
@@ -65,13 +74,41 @@ def test_both_models_are_resampled_alike() -> None:
     done: list[float] = []
     quality = corpus_quality(f1, "f1", outputs, outputs, labels, progress=done.append)
     assert quality.kind == "corpus"
-    assert quality.resamples["baseline"].shape == (1 + RESAMPLES,)
+    assert quality.resamples["baseline"].shape == (1 + GROUPS,)
     assert (quality.resamples["baseline"] == quality.resamples["candidate"]).all()
     assert quality.resamples["baseline"][0] == f1(outputs, labels)
     assert quality.resamples["baseline"][1:].std() > 0
     assert done[-1] == 1.0
     again = corpus_quality(f1, "f1", outputs, outputs, labels)
     assert (again.resamples["baseline"] == quality.resamples["baseline"]).all()
+
+
+def test_each_sample_is_left_out_once() -> None:
+    def draws(outputs: Any, labels: Array) -> Summary:
+        def figures(times: Array) -> Array:
+            drawn.append(times)
+            return times.sum(axis=1).astype(np.float64)
+
+        return Summary(figures)
+
+    drawn: list[Array] = []
+    labels = np.zeros(120, dtype=int)
+    metric = CorpusMetric(figure_of(draws), draws)
+    quality = corpus_quality(metric, "count", {"y": labels}, {"y": labels}, labels)
+    assert [times.shape for times in drawn] == [(1, 120), (1, 120), (GROUPS, 120), (GROUPS, 120)]
+    assert set(drawn[2].ravel().tolist()) == {0, 1}
+    assert ((drawn[2] == 0).sum(axis=0) == 1).all()
+    assert (drawn[2] == drawn[3]).all()
+    assert set((drawn[2] == 0).sum(axis=1).tolist()) == {2, 3}
+    left_out = 1 - quality.resamples["baseline"] / 120
+    assert quality.resamples[LEFT_OUT] == pytest.approx(left_out)
+
+
+def test_fewer_samples_than_groups_are_drawn_with_replacement() -> None:
+    labels = np.arange(GROUPS - 1) % 2
+    quality = corpus_quality(f1, "f1", {"y": labels}, {"y": labels}, labels)
+    assert LEFT_OUT not in quality.resamples
+    assert quality.resamples["baseline"].shape == (1 + BOOTSTRAP_RESAMPLES,)
 
 
 def test_single_answers_are_kept_for_classes_and_slices() -> None:
@@ -99,7 +136,7 @@ def test_a_plain_callable_is_called_on_the_rows_drawn() -> None:
 
     labels = np.arange(40) % 2
     quality = corpus_quality(share, "share", {"y": labels}, {"y": np.zeros(40, int)}, labels)
-    assert quality.resamples["baseline"].tolist() == [1.0] * (1 + RESAMPLES)
+    assert quality.resamples["baseline"].tolist() == [1.0] * (1 + BOOTSTRAP_RESAMPLES)
     assert quality.resamples["candidate"][0] == 0.5
     assert quality.resamples["candidate"][1:].mean() == pytest.approx(0.5, abs=0.02)
     assert quality.parts is None

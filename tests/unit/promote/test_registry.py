@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import shutil
@@ -19,7 +20,9 @@ from promotions import NOW, public_pem, signed_bundle
 from pytest_edgeai.errors import EdgeAIError, UserError
 from pytest_edgeai.promote.keys import SigningKey
 from pytest_edgeai.promote.registry import Refused, Registry
+from pytest_edgeai.promote.registry_layout import Layout, PlainLayout
 from pytest_edgeai.promote.registry_log import Damaged
+from pytest_edgeai.promote.registry_oci import OciLayout
 from pytest_edgeai.promote.verification import Rejected, verify_bundle
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and limits of POSIX")
@@ -31,9 +34,16 @@ def bundles_fixture(tmp_path: Path, key: SigningKey) -> list[Path]:
     return [signed_bundle(tmp_path, key, content) for content in (b"one", b"two", b"three")]
 
 
+@pytest.fixture(name="layout", params=[PlainLayout, OciLayout])
+def layout_fixture(request: pytest.FixtureRequest) -> type[Layout]:
+    """What holds for one layout holds for every one."""
+    layout: type[Layout] = request.param
+    return layout
+
+
 @pytest.fixture(name="registry")
-def registry_fixture(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry", create=True)
+def registry_fixture(tmp_path: Path, layout: type[Layout]) -> Registry:
+    return Registry(tmp_path / "registry", layout, create=True)
 
 
 def promote(registry: Registry, bundle: Path, key: SigningKey) -> str:
@@ -50,14 +60,59 @@ def standing(registry: Registry) -> list[str]:
     """Return the bundles that stand; log, pointer and files must agree."""
     snapshot = registry.read()
     stack = [entry.bundle for entry in snapshot.stacks.get(("digits", "intel"), ())]
-    with contextlib.suppress(FileNotFoundError):
-        pointer = json.loads(registry.pointer_path(("digits", "intel")).read_text())
-        named = [pointer["previous"], pointer["current"]]
-        assert [each and each["bundle"] for each in named] == [None, None, *stack][-2:]
-        for each in filter(None, named):
-            path = registry.directory / each["path"]
-            assert verify_bundle(path, None, now=NOW).digest == each["bundle"] == path.name
+    assert pointed_at(registry) == [None, None, *stack][-2:]
+    for digest in stack:
+        registry.layout.check_whole(digest)
     return stack
+
+
+def pointed_at(registry: Registry) -> list[str | None]:
+    """Return the previous and the current bundle, as others than this package read them."""
+    if isinstance(registry.layout, OciLayout):
+        index = json.loads((registry.directory / "index.json").read_text())
+        tags = {
+            each["annotations"]["org.opencontainers.image.ref.name"]: each
+            for each in index["manifests"]
+        }
+        named = [tags.get(f"{name}--digits--intel") for name in ("previous", "current")]
+        for each in filter(None, named):
+            manifest = registry.directory / "blobs" / each["digest"].replace(":", "/")
+            content = manifest.read_bytes()
+            assert hashlib.sha256(content).hexdigest() == manifest.name
+            bundle = json.loads(content)["annotations"]["pytest-edgeai.bundle"]
+            assert bundle == each["annotations"]["pytest-edgeai.bundle"]
+        return [each and each["annotations"]["pytest-edgeai.bundle"] for each in named]
+    try:
+        pointer = json.loads(registry.layout.pointer(("digits", "intel")).read_text())
+    except FileNotFoundError:
+        return [None, None]
+    named = [pointer["previous"], pointer["current"]]
+    for each in filter(None, named):
+        path = registry.directory / each["path"]
+        assert verify_bundle(path, None, now=NOW).digest == each["bundle"] == path.name
+    return [each and each["bundle"] for each in named]
+
+
+def stored(registry: Registry, digest: str, name: str) -> Path:
+    """Return where a file of a bundle lies in a registry."""
+    if isinstance(registry.layout, OciLayout):
+        manifest = json.loads(registry.layout.location(digest).read_bytes())
+        (found,) = (
+            each
+            for each in manifest["layers"]
+            if each["annotations"]["org.opencontainers.image.title"] == name
+        )
+        blob: str = found["digest"]
+        return registry.directory / "blobs" / blob.replace(":", "/")
+    return registry.layout.location(digest) / name
+
+
+def kept(registry: Registry) -> list[Path]:
+    """Return what each bundle that was ever promoted is found by."""
+    if isinstance(registry.layout, OciLayout):
+        index = json.loads((registry.directory / "index.json").read_text())
+        return list({registry.directory / each["digest"] for each in index["manifests"]})
+    return list((registry.directory / "bundles").iterdir())
 
 
 def tree(directory: Path) -> dict[str, bytes]:
@@ -85,7 +140,7 @@ def test_promotions_pile_up_and_rollbacks_take_them_away(
         "promote", "promote", "promote", "rollback", "rollback", "promote"
     ]  # fmt: skip
     assert [entry.replaced for entry in log] == [None, one, two, three, two, one]
-    assert len(list((registry.directory / "bundles").iterdir())) == 3
+    assert len(kept(registry)) == 3
 
 
 def test_what_is_current_is_not_promoted_again(
@@ -103,8 +158,8 @@ def test_models_and_targets_stand_apart(
     promote(registry, bundles[0], key)
     promote(registry, signed_bundle(tmp_path, key, b"one", name="a/b .."), key)
     assert set(registry.read().stacks) == {("digits", "intel"), ("a/b ..", "intel")}
-    assert registry.pointer_path(("a/b ..", "intel")).is_file()
-    assert registry.pointer_path(("a/b ..", "intel")).parents[2] == registry.directory
+    assert registry.layout.pointer(("a/b ..", "intel")).is_file()
+    assert registry.layout.pointer(("a/b ..", "intel")).is_relative_to(registry.directory)
     with pytest.raises(Refused, match="was the first"):
         back(registry)
 
@@ -129,7 +184,7 @@ def test_a_damaged_copy_is_neither_promoted_nor_gone_back_to(
     one = promote(registry, bundles[0], key)
     promote(registry, bundles[1], key)
     before = standing(registry)
-    weights = registry.bundle_path(one) / "artifact" / "model.bin"
+    weights = stored(registry, one, "artifact/model.bin")
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + b"x")
     with pytest.raises(Damaged, match="the registry's own copy was changed"):
@@ -139,8 +194,9 @@ def test_a_damaged_copy_is_neither_promoted_nor_gone_back_to(
         back(registry)
     weights.write_bytes(content)
     assert standing(registry) == before
-    shutil.rmtree(registry.bundle_path(one))
-    with pytest.raises(Refused, match="does not exist"):
+    place = registry.layout.location(one)
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    with pytest.raises(Refused, match=r"does not exist|is missing"):
         back(registry)
 
 
@@ -150,9 +206,10 @@ def test_nothing_to_roll_back_to_is_one_line(registry: Registry) -> None:
     assert not registry.read().log.entries
 
 
+@pytest.mark.parametrize("layout", [PlainLayout])
 @pytest.mark.parametrize("what", ["file", "other", "missing", "newer", "broken", "foreign"])
 def test_a_directory_that_is_no_registry_is_refused_and_left_alone(
-    tmp_path: Path, what: str
+    tmp_path: Path, layout: type[Layout], what: str
 ) -> None:
     place = tmp_path / "place"
     if what == "file":
@@ -178,7 +235,7 @@ def test_a_directory_that_is_no_registry_is_refused_and_left_alone(
     }[what]
     for create in (False, True)[: 1 if what == "missing" else 2]:
         with pytest.raises(UserError, match=message):
-            Registry(place, create=create)
+            Registry(place, layout, create=create)
     assert tree(tmp_path) == before
 
 
@@ -220,7 +277,7 @@ def test_a_rollback_does_not_undo_what_it_did_not_see(
 
 
 def test_many_processes_at_once_leave_what_the_winners_did(
-    tmp_path: Path, bundles: list[Path]
+    tmp_path: Path, bundles: list[Path], layout: type[Layout]
 ) -> None:
     directory = tmp_path / "registry"
     (tmp_path / "key.pub").write_bytes(public_pem())
@@ -230,9 +287,11 @@ import datetime, sys
 from pathlib import Path
 from pytest_edgeai.promote.keys import read_public_key
 from pytest_edgeai.promote.registry import Refused, Registry
+from {layout.__module__} import {layout.__name__} as Layout
 key = read_public_key(Path(sys.argv[3]), where="key")
 try:
-    entry = Registry(Path(sys.argv[1]), create=True).promote(Path(sys.argv[2]), key, {fresh})
+    registry = Registry(Path(sys.argv[1]), Layout, create=True)
+    entry = registry.promote(Path(sys.argv[2]), key, {fresh})
     print("won" if entry else "same")
 except Refused as error:
     print("refused" if "came first" in str(error) else error)
@@ -250,7 +309,7 @@ except Refused as error:
 
     with ThreadPoolExecutor(6) as pool:
         said = list(pool.map(run, range(9)))
-    registry = Registry(directory)
+    registry = Registry(directory, layout)
     assert set(said) <= {"won", "same", "refused"}
     assert len(standing(registry)) == said.count("won") >= 1
     assert not list((directory / "staging").iterdir())
@@ -261,7 +320,8 @@ KILLED = """
     from pathlib import Path
     from pytest_edgeai.promote.keys import read_public_key
     from pytest_edgeai.promote.registry import Registry
-    import filelock
+    from LAYOUT as Layout
+    import filelock, pytest_edgeai.digests, pytest_edgeai.promote.registry_files
 
     root, bundle, action = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[4]
     stride = int(sys.argv[5])
@@ -272,9 +332,9 @@ KILLED = """
 
     def work(place):
         if action == "promote":
-            Registry(place, create=True).promote(bundle, key, now=now)
+            Registry(place, Layout, create=True).promote(bundle, key, now=now)
         else:
-            Registry(place).rollback("digits", "intel", now=now)
+            Registry(place, Layout).rollback("digits", "intel", now=now)
 
     def die_at(step, place):
         seen = 0
@@ -310,19 +370,25 @@ KILLED = """
 
 @posix
 @pytest.mark.parametrize(
-    ("action", "stride"), [("promote first", 31), ("promote", 29), ("rollback", 11)]
+    ("action", "stride"), [("promote first", 47), ("promote", 43), ("rollback", 13)]
 )
 def test_a_process_that_is_killed_anywhere_leaves_the_old_or_the_new_state(
-    tmp_path: Path, bundles: list[Path], key: SigningKey, action: str, stride: int
+    tmp_path: Path,
+    bundles: list[Path],
+    key: SigningKey,
+    layout: type[Layout],
+    action: str,
+    stride: int,
 ) -> None:
     (tmp_path / "key.pub").write_bytes(public_pem())
     root = tmp_path / "killed"
     root.mkdir()
     old: list[str] = []
     if action != "promote first":
-        start = Registry(root / "old", create=True)
+        start = Registry(root / "old", layout, create=True)
         old = [promote(start, bundle, key) for bundle in bundles[:2]]
-    script = textwrap.dedent(KILLED)
+    name = f"{layout.__module__} import {layout.__name__}"
+    script = textwrap.dedent(KILLED).replace("LAYOUT", name)
     words = [root, bundles[2], tmp_path / "key.pub", action.split()[0], stride]
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, words)],
@@ -333,24 +399,26 @@ def test_a_process_that_is_killed_anywhere_leaves_the_old_or_the_new_state(
     )
     steps = [line.split() for line in done.stdout.splitlines()]
     assert steps[-1][1] == "done"
-    assert len(steps) > 20
+    assert len(steps) > 15
     assert {how for _, how in steps[:-1]} == {str(int(signal.SIGKILL))}
-    finished = Registry(root / steps[-1][0])
+    finished = Registry(root / steps[-1][0], layout)
     new = standing(finished)
     assert new != old
     found = set()
     for step, _ in steps:
         try:
-            registry = Registry(root / step)
+            registry = Registry(root / step, layout)
         except UserError:
             # It died before the registry was there; the next one makes it.
             assert action == "promote first"
-            registry = Registry(root / step, create=True)
+            registry = Registry(root / step, layout, create=True)
         stack = standing(registry)
         assert stack in (old, new)
         found.add(tuple(stack))
-        for stored in registry.directory.glob("bundles/*"):
-            assert verify_bundle(stored, key.public, now=NOW).digest == stored.name
+        for whole in registry.directory.glob("bundles/*"):
+            assert verify_bundle(whole, key.public, now=NOW).digest == whole.name
+        for blob in registry.directory.glob("blobs/sha256/*"):
+            assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
         # Whoever comes next does what was asked for, and clears what was left.
         if stack == old:
             if action == "rollback":
@@ -375,14 +443,22 @@ def test_a_process_that_is_killed_anywhere_leaves_the_old_or_the_new_state(
 @posix
 @pytest.mark.parametrize("limit", [0, 1, 100, 500, 900])
 def test_a_disk_that_is_full_half_way_leaves_the_registry_as_it_was(
-    registry: Registry, bundles: list[Path], key: SigningKey, tmp_path: Path, limit: int
+    registry: Registry,
+    bundles: list[Path],
+    key: SigningKey,
+    layout: type[Layout],
+    tmp_path: Path,
+    limit: int,
 ) -> None:
     """A limit on the size of files stops writing after that many bytes, as a full disk does."""
     promote(registry, bundles[0], key)
     promote(registry, bundles[1], key)
     (tmp_path / "key.pub").write_bytes(public_pem())
     before, state = tree(registry.directory), standing(registry)
-    script = """
+    name = f"{layout.__module__} import {layout.__name__}"
+    script = (
+        f"from {name} as Layout"
+        + """
 import datetime, resource, signal, sys
 from pathlib import Path
 from pytest_edgeai.errors import UserError
@@ -392,7 +468,7 @@ key = read_public_key(Path(sys.argv[3]), where="key")
 now = datetime.datetime(2026, 11, 22, 4, tzinfo=datetime.UTC)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))
-registry = Registry(Path(sys.argv[1]))
+registry = Registry(Path(sys.argv[1]), Layout)
 for work in (
     lambda: registry.promote(Path(sys.argv[2]), key, now=now),
     lambda: registry.rollback("digits", "intel", now=now),
@@ -403,6 +479,7 @@ for work in (
     except UserError as error:
         sys.stderr.write(f"{error}\\n")
 """
+    )
     words = [registry.directory, bundles[2], tmp_path / "key.pub", limit]
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, words)],
@@ -423,11 +500,11 @@ for work in (
 
 @pytest.fixture(name="small_disk")
 def small_disk_fixture(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 128 KiB."""
+    """A disk of half a MiB."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = shutil.which("mount")
-    words = [mount or "", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)]
+    words = [mount or "", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
     if mount is None or subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small disk")
     yield place
@@ -435,9 +512,9 @@ def small_disk_fixture(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_real_disk_that_is_full_leaves_the_registry_as_it_was(
-    small_disk: Path, bundles: list[Path], key: SigningKey
+    small_disk: Path, bundles: list[Path], key: SigningKey, layout: type[Layout]
 ) -> None:
-    registry = Registry(small_disk / "registry", create=True)
+    registry = Registry(small_disk / "registry", layout, create=True)
     promote(registry, bundles[0], key)
     promote(registry, bundles[1], key)
     before, state = tree(registry.directory), standing(registry)
@@ -478,11 +555,16 @@ def drop_the_log(registry: Registry) -> None:
 
 
 def drop_the_pointer(registry: Registry) -> None:
-    registry.pointer_path(("digits", "intel")).unlink()
+    pointer = registry.layout.pointer(("digits", "intel"))
+    if isinstance(registry.layout, OciLayout):
+        index = json.loads(pointer.read_text())
+        pointer.write_text(json.dumps({**index, "manifests": []}))
+    else:
+        pointer.unlink()
 
 
 def break_the_pointer(registry: Registry) -> None:
-    registry.pointer_path(("digits", "intel")).write_text("{")
+    registry.layout.pointer(("digits", "intel")).write_text("{")
 
 
 @pytest.mark.parametrize(

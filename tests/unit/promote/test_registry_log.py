@@ -10,7 +10,10 @@ from pytest_edgeai.promote.registry_log import (
     NO_PARENT,
     Damaged,
     Entry,
+    _decoded_entries,
+    _plain_entries,
     current_and_previous,
+    entry_of,
     parse_log,
     render_entry,
     replay,
@@ -159,3 +162,37 @@ def test_what_stands_is_what_promotions_less_rollbacks_left(
 
 def test_an_entry_keeps_its_order_of_fields() -> None:
     assert list(json.loads(THREE.splitlines()[0])) == list(Entry._fields)
+
+
+TEXTS = st.text('a"\\\n,{}é:0 ', max_size=4)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, st.none() | TEXTS), max_size=4))
+def test_the_quick_way_to_read_lines_reads_what_decoding_them_does(
+    rows: list[tuple[str, str, str, str | None]],
+) -> None:
+    entries = [
+        Entry(number, "t", "promote", model, "i", "c", bundle, replaced, "k", expires, "p")
+        for number, (model, bundle, expires, replaced) in enumerate(rows, start=1)
+    ]
+    lines = list(map(render_entry, entries))
+    content = b"".join(lines)
+    quick = _plain_entries(content, len(lines))
+    if quick is None:
+        assert b"\\" in content or b'"replaced":""' in content
+    else:
+        assert list(quick) == entries
+    assert list(_decoded_entries([line[:-1] for line in lines], "log")) == entries
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sequence": "1"}, {"sequence": True}, {"model": ["m"]}, {"replaced": 3}, {"parent": None}],
+)
+def test_a_field_of_another_type_is_no_entry(change: dict[str, object]) -> None:
+    fields = json.loads(THREE.splitlines()[0])
+    assert entry_of(fields) is not None
+    assert entry_of(fields | change) is None
+    line = json.dumps(fields | change, separators=(",", ":")).encode() + b"\n"
+    with pytest.raises(Damaged, match="line 1 does not follow"):
+        parse_log(line, "log")

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_edgeai.descriptors import FrameworkDescriptor
 from pytest_edgeai.optimize.frameworks.catalogue import ONNXRUNTIME
-from pytest_edgeai.worker.launch import locate, shared_path, worker_environment
+from pytest_edgeai.worker.launch import NO_TELEMETRY, locate, shared_path, worker_environment
 
 
 def framework(implementation: str) -> FrameworkDescriptor:
@@ -39,7 +39,7 @@ def test_environment_is_an_allowlist(tmp_path: Path) -> None:
         "HF_HOME": "/cache",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": "/mine",
-        "ORT_DISABLE_TELEMETRY": "1",
+        **NO_TELEMETRY,
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(tmp_path)),
     }
 
