@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pytest_edgeai.configuration import Settings
+from pytest_edgeai.errors import UserError
 from pytest_edgeai.evidence import EvidenceStore
+from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.promote.bundle import Certify, Describe
 from pytest_edgeai.promote.certificate import Provenance, certifier, predicate
 from pytest_edgeai.promote.documents import describer
@@ -83,8 +85,19 @@ def provenance_of(session: Session, model: ModelReport, candidate: CandidateRepo
         reference=evidence.read_record(f"{model.name}/{candidate.recipe.id}/reference"),
         license=planned.model.license if planned else "",
         data_license=planned.model.data_license if planned else "",
+        license_text=_license_text(planned),
         card=planned.model.card if planned else {},
     )
+
+
+def _license_text(planned: PlannedCandidate | None) -> str:
+    path = planned.model.license_file if planned else None
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read: {error}", where=str(path)) from None
 
 
 def bundle_makers(

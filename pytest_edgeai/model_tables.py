@@ -26,6 +26,7 @@ MOST_SAMPLES_PER_CALL = 65536
 _NAME = re.compile(r"\w[\w.-]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 MOST_TOKENS = 1 << 20
+MOST_LICENSE_BYTES = 1 << 20
 RESERVED_ARRAYS = ("labels", "classes")
 LANGUAGE_KEYS = ("context_length", "prompt_tokens")
 MODEL_KEYS = (
@@ -45,6 +46,7 @@ MODEL_KEYS = (
     "slices",
     "license",
     "data_license",
+    "license_file",
     "card",
     "traffic",
     "members",
@@ -112,10 +114,27 @@ def read_model_table(
         slices=_read_slices(table, task),
         license=table.text("license") or "",
         data_license=table.text("data_license") or "",
+        license_file=_read_license_file(table, directory),
         card=_read_card(table.table("card")),
         traffic=_read_optional_source("traffic", table, directory, place, text=generates),
         members=_read_optional_source("members", table, directory, place, text=generates),
     )
+
+
+def _read_license_file(table: Table, directory: Path) -> Path | None:
+    name = table.text("license_file")
+    if name is None:
+        return None
+    where = f"{table.where} license_file"
+    path = _existing(directory, name, where)
+    allowed = f"a UTF-8 text of at most {MOST_LICENSE_BYTES >> 20} MiB"
+    try:
+        if path.stat().st_size > MOST_LICENSE_BYTES:
+            raise ModelError(f'"{name}" is too large', where=where, allowed=allowed)
+        path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise ModelError(f'"{name}" is not a text', where=where, allowed=allowed) from None
+    return path
 
 
 def _read_card(table: Table) -> dict[str, str]:

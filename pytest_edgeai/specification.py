@@ -69,6 +69,7 @@ class ModelSpec:
         slices: arrays of the evaluation data that divide it; ``None``: ``slices``, if there is one.
         license: SPDX expression of the model's licence; empty: not declared.
         data_license: SPDX expression of its training data's licence; empty: not declared.
+        license_file: the licence's text, which a promotion copies; ``None`` for none.
         card: what the model card says beside what was measured, by section.
         traffic: recorded requests that both models answer in the shadow gate.
         members: samples that the model was trained on, for the membership-inference gate.
@@ -94,6 +95,7 @@ class ModelSpec:
     slices: tuple[str, ...] | None = None
     license: str = ""
     data_license: str = ""
+    license_file: Path | None = None
     card: Mapping[str, str] = field(default_factory=dict)
     traffic: DataSource | None = None
     members: DataSource | None = None

@@ -122,7 +122,7 @@ def run_details(run: LoadRun, bounds: LoadBounds) -> dict[str, JSON]:
             "utilization": utilization(run),
             "sustained": keeps_bounds(run, bounds),
         }
-    if run.token_ns is not None and run.token_ns.size:
+    if run.token_ns is not None and np.isfinite(run.token_ns).all(axis=1).any():
         waited = run.issue_delay_ns + run.token_ns[:, 0]
         for percentile in sorted({50.0, 99.0, bounds.percentile}):
             share = percentile / 100

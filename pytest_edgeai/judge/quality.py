@@ -47,9 +47,10 @@ def judge_accuracy(
     proportions, exact on small samples (`retention`); ``observed`` is the ratio candidate /
     baseline. A loss is judged by the paired t-test of ``baseline / threshold - candidate`` on 30
     samples or more; ``observed`` is mean(baseline) / mean(candidate). Perplexity is judged by
-    `perplexity.judge_perplexity`, a figure of the whole set by the paired bootstrap of `whole`, an
-    embedding by `embedding.judge_embedding`. The interval has the confidence ``1 - 2 alpha`` and,
-    but for embeddings, excludes the threshold exactly where the verdict is pass or fail.
+    `perplexity.judge_perplexity`, a figure of the whole set by the resamples of `whole`, an
+    embedding by `embedding.judge_embedding`. The interval has the confidence ``1 - 2 alpha`` (of a
+    figure of the whole set ``1 - alpha``, see `whole.LEVEL_SHARE`) and, but for embeddings,
+    excludes the threshold exactly where the verdict is pass or fail.
 
     Args:
         quality: scores of both on the same, independent samples.
@@ -233,7 +234,16 @@ def _judge_whole(quality: PairedQuality, threshold: Threshold, alpha: float) -> 
     )
     observed = found.candidate / found.baseline
     return _verdict(
-        outcome, threshold, observed, found.interval, alpha, n, what, found.needed, details
+        outcome,
+        threshold,
+        observed,
+        found.interval,
+        alpha,
+        n,
+        what,
+        found.needed,
+        details,
+        confidence=found.confidence,
     )
 
 
@@ -284,9 +294,10 @@ def _verdict(
     what: str,
     needed: int | None,
     details: dict[str, JSON],
+    confidence: float | None = None,
 ) -> Verdict:
-    """Word the verdict of either kind."""
-    confidence = 1 - 2 * alpha
+    """Word the verdict; the interval has the confidence ``1 - 2 alpha`` where none is stated."""
+    confidence = 1 - 2 * alpha if confidence is None else confidence
     retained = "the candidate has no loss at all"
     if observed is not None:
         retained = f"retains {percent_text(observed)} of the baseline's quality"

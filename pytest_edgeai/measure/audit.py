@@ -90,7 +90,7 @@ def read_pip_audit(said: Said, distributions: Mapping[str, str], tool: str) -> I
         if _CONNECTIONS.search(said.errors):
             raise NotCertified(
                 f"no source of advisories can be reached ({last})",
-                advice=f"allow connections to pypi.org, or {LOCAL}",
+                advice=f"allow connections to the package index, or {LOCAL}",
             ) from None
         raise NotCertified(
             f"{PIP_AUDIT} gave no report ({last})", advice=f"try it by hand, or {LOCAL}"
@@ -111,7 +111,7 @@ def read_pip_audit(said: Said, distributions: Mapping[str, str], tool: str) -> I
         raise NotCertified(
             f"the package index told nothing about any of {len(skipped)} distributions: "
             "its JSON API cannot be reached, as behind a mirror",
-            advice=f"allow connections to pypi.org, or {LOCAL}",
+            advice=f"allow connections to the package index, or {LOCAL}",
         )
     return Inspection(
         subjects=len(distributions),

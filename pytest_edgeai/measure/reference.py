@@ -77,13 +77,17 @@ def _output(array: NDArray[Any]) -> dict[str, JSON]:
         if len(names) <= MOST_CLASSES:
             shares = (counts / counts.sum()).tolist()
             about["class_shares"] = dict(zip(names.tolist(), shares, strict=True))
-    elif array.size and array.ndim == 2 and 1 < array.shape[1] <= MOST_CLASSES and array.dtype.kind == "f":
+    elif array.size and array.dtype.kind == "f" and _has_classes(array):
         counts = np.bincount(array.argmax(axis=1), minlength=array.shape[1])
         shares = (counts / max(1, counts.sum())).tolist()
         about["class_shares"] = {str(index): share for index, share in enumerate(shares)}
         ordered = np.sort(array.astype(np.float64), axis=1)
         about["margin"] = _distribution(ordered[:, -1] - ordered[:, -2], len(array))
     return about
+
+
+def _has_classes(array: NDArray[Any]) -> bool:
+    return array.ndim == 2 and 1 < array.shape[1] <= MOST_CLASSES
 
 
 def _even_part(array: NDArray[Any]) -> NDArray[np.float64]:

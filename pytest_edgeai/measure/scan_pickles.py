@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickletools
 import re
 import warnings
-from typing import IO
+from typing import IO, cast
 
 UNKNOWN = "a name that it puts together while it is loaded"
 
@@ -49,6 +49,7 @@ _STRINGS = frozenset(
 _SILENT = frozenset({"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"})
 _NAME = re.compile(r"[A-Za-z_][\w.]*( [A-Za-z_][\w.]*)?")
 _MOST_STREAMS = 10_000
+_LONGEST_NAME = 1 << 16
 
 
 def may_be_pickle(start: bytes, suffix: str) -> bool:
@@ -67,12 +68,13 @@ def dangerous_imports(stream: IO[bytes]) -> tuple[str, ...]:
         breaks off after an import counts, because loading it runs that import.
     """
     found: dict[str, None] = {}
+    skipping = _Skipping(stream)
     for _ in range(_MOST_STREAMS):
         names: list[str] = []
         with warnings.catch_warnings():
             # Escapes that Python does not know any more stand in what is no pickle.
             warnings.simplefilter("ignore")
-            whole = _read_one(stream, names)
+            whole = _read_one(skipping, names)
         # Weights may look like opcodes for a while; a name of Python they hardly spell.
         found.update((name, None) for name in names if whole or _NAME.fullmatch(name))
         if not whole:
@@ -80,12 +82,41 @@ def dangerous_imports(stream: IO[bytes]) -> tuple[str, ...]:
     return tuple(name for name in found if name not in HARMLESS)
 
 
-def _read_one(stream: IO[bytes], names: list[str]) -> bool:
+class _Skipped(bytes):
+    """Bytes that were not read, and know how many they are."""
+
+    length = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class _Skipping:
+    """A stream that passes over long arguments, which are weights and never names."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        start = stream.tell()
+        self._end = stream.seek(0, 2)
+        stream.seek(start)
+        self.tell = stream.tell
+        self.readline = stream.readline
+
+    def read(self, count: int) -> bytes:
+        if count <= _LONGEST_NAME or count > self._end - self._stream.tell():
+            return self._stream.read(min(count, _LONGEST_NAME))
+        self._stream.seek(count, 1)
+        skipped = _Skipped()
+        skipped.length = count
+        return skipped
+
+
+def _read_one(stream: _Skipping, names: list[str]) -> bool:
     """Append what one pickle imports to ``names``; return whether it ended as a pickle does."""
     pushed: list[str | None] = []
     memo: dict[int, str | None] = {}
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
+        for opcode, argument, _ in pickletools.genops(cast(IO[bytes], stream)):
             name = opcode.name
             if name in _STRINGS:
                 pushed.append(str(argument))

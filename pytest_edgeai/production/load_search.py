@@ -116,6 +116,8 @@ class LoadSession:
         sides = [side for side in (self._baseline, self._candidate) if side is not None]
         for side in sides:
             run = self._single_stream(side, WARM_QUERIES, 10**6)
+            if failed_calls([run], self._bounds):
+                return False  # only the candidate's: the baseline's is an error
             side.mean_ns = float(run.service_ns[len(run.service_ns) // 2 :].mean())
             side.runs.clear()
         percentile = self._plan.percentile or affordable_percentile(

@@ -28,6 +28,7 @@ class Provenance:
         reference: statistics of the evaluation, for the detection of drift; ``None`` for none.
         license: SPDX expression of the model's licence; empty: not declared.
         data_license: SPDX expression of its training data's licence; empty: not declared.
+        license_text: the text of the model's licence; empty for none.
         card: what the manifest says of the model, by section.
     """
 
@@ -38,6 +39,7 @@ class Provenance:
     reference: Mapping[str, JSON] | None = None
     license: str = ""
     data_license: str = ""
+    license_text: str = ""
     card: Mapping[str, str] = field(default_factory=dict)
 
 

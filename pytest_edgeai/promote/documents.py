@@ -24,6 +24,7 @@ from pytest_edgeai.tasks import GENERATION_TASKS
 CARD = "README.md"
 DEPLOYMENT = "deployment.json"
 REFERENCE = "reference.json"
+LICENSE = "LICENSE"
 DEPLOYMENT_SCHEMA = "pytest-edgeai/deployment/1"
 ROLLBACK = "pytest-edgeai registry rollback REGISTRY"
 
@@ -50,6 +51,7 @@ def describer(
             CARD: render_card(report, model, candidate, artifact, provenance),
             BOM: render_bom(report, model, candidate, artifact, provenance, files),
             DEPLOYMENT: render_deployment(report, model, candidate, artifact),
+            **({LICENSE: provenance.license_text} if provenance.license_text else {}),
             **_reference(provenance),
             **render_rollout(candidate, _rollback(model, candidate)),
             **server_documents(

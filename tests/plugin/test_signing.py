@@ -43,13 +43,17 @@ def bundle_of(place: Path) -> Path:
 
 
 def test_a_promotion_is_signed_verified_registered_and_undone(place: Place) -> None:
-    place.write()
+    manifest = place.write()
+    (place.path / "COPYING").write_text("Do as you like.\n", encoding="utf-8")
+    stated = '[models."linear"]\nlicense = "MIT"\nlicense_file = "COPYING"\n'
+    manifest.write_text(manifest.read_text("utf-8").replace('[models."linear"]\n', stated), "utf-8")
     write_keys(place.path)
     here = place.path
     run = place.run(PROMOTE, SIGN, "--edge-threshold=speedup=0.02")
     assert run.code == 0, run.text
     assert "not signed" not in run.text
     bundle = bundle_of(here)
+    assert (bundle / "LICENSE").read_text("utf-8") == "Do as you like.\n"
     reference = json.loads((bundle / "reference.json").read_text("utf-8"))
     assert reference["samples"] == 600
     assert list(reference["outputs"]["logits"]["class_shares"]) == ["0", "1", "2", "3"]

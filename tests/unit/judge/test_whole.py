@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.judge.quality import judge_accuracy
 from pytest_edgeai.judge.slices import judge_slices
+from pytest_edgeai.judge.whole import effective_samples
 from pytest_edgeai.measure.corpus import CorpusMetric, Summary, corpus_quality, figure_of
 from pytest_edgeai.records import LEFT_OUT, PairedQuality, Threshold, Verdict
 
@@ -52,9 +53,11 @@ def test_the_bounds_decide(retention: float, outcome: str) -> None:
     assert low is not None
     assert high is not None
     assert (low > 0.95, high < 0.95) == (outcome == "pass", outcome == "fail")
-    # One-sided 95% of a normal distribution.
-    assert high - low == pytest.approx(2 * 1.645 * 0.01, rel=0.1)
-    assert verdict.confidence == pytest.approx(0.9)
+    # One-sided 97.5% of a normal distribution.
+    assert high - retention == pytest.approx(1.96 * 0.01, rel=0.1)
+    assert retention - low == pytest.approx(0.0221, rel=0.1)
+    assert verdict.confidence == pytest.approx(0.95)
+    assert verdict.details["error_rate"] == 0.05
 
 
 def left_out(retention: float, error: float, n: int = 1000) -> PairedQuality:
@@ -77,13 +80,19 @@ def left_out(retention: float, error: float, n: int = 1000) -> PairedQuality:
 
 
 @pytest.mark.parametrize(
-    ("retention", "outcome"), [(0.968, "pass"), (0.966, "inconclusive"), (0.932, "fail")]
+    ("retention", "outcome"), [(0.973, "pass"), (0.972, "inconclusive"), (0.929, "fail")]
 )
 def test_a_jackknife_has_the_bounds_of_student(retention: float, outcome: str) -> None:
-    """The 95% quantile of Student's t with 49 degrees of freedom is 1.6766."""
+    """The 97.5% quantile of Student's t with 49 degrees of freedom is 2.0096."""
     verdict = judged(left_out(retention, 0.01))
     assert verdict.outcome == outcome
-    assert verdict.interval == pytest.approx((retention - 0.016766, retention + 0.016766))
+    assert verdict.interval is not None
+    low, high = verdict.interval
+    assert low is not None
+    assert high == pytest.approx(retention + 0.020096)
+    # At the lower bound a candidate would lose that much more, each sample of 1000 right in 0.8.
+    below = retention - low
+    assert below == pytest.approx(2.0096 * (0.01**2 + below / 800) ** 0.5, rel=1e-4)
     assert verdict.details["resampling"] == "jackknife"
     assert judged(resampled(0.99)).details["resampling"] == "bootstrap"
 
@@ -106,8 +115,8 @@ def test_a_jackknife_knows_its_error_too() -> None:
     assert high is not None
     ratio = other.mean() / one.mean()
     error = np.std(other - ratio * one, ddof=1) / one.mean() / np.sqrt(1000)
-    assert (low + high) / 2 == pytest.approx(ratio)
-    assert (high - low) / 2 == pytest.approx(1.6766 * error, rel=0.35)
+    assert low < ratio < high
+    assert high - ratio == pytest.approx(2.0096 * error, rel=0.35)
 
 
 def test_the_samples_needed_of_a_jackknife_would_decide() -> None:
@@ -117,8 +126,32 @@ def test_the_samples_needed_of_a_jackknife_would_decide() -> None:
 
 def test_it_is_worded_as_every_verdict_on_quality() -> None:
     reason = judged(resampled(0.99)).reason
-    assert reason.startswith("retains 99.0% of the baseline's quality (90% interval 97.")
+    assert reason.startswith("retains 99.0% of the baseline's quality (95% interval 96.")
     assert reason.endswith("f1 0.792 against the baseline's 0.8 on 1,000 samples")
+
+
+@pytest.mark.parametrize("quality", [left_out(1.0, 0.0), resampled(1.0, spread=0.0)])
+def test_what_lost_nothing_proves_no_more_than_its_samples_can(quality: PairedQuality) -> None:
+    """1000 samples, 0.8 of them right: the bound lies 2.0096**2 / 800 below, or 1.96**2 / 800."""
+    assert judged(quality, Threshold(0.99, "more_than")).outcome == "pass"
+    assert judged(quality, Threshold(0.998, "more_than")).outcome == "inconclusive"
+    needed = judged(quality, Threshold(0.998, "more_than")).details["samples_needed"]
+    assert needed == pytest.approx(1000 * 2 / 800 / 0.002 * 2, rel=0.05)
+
+
+def test_rare_classes_weigh_more_than_their_samples() -> None:
+    """A mean over two classes of 990 and 10 samples says as much as one over 40 samples."""
+    classes = np.repeat([0, 1], [990, 10])
+    right = np.ones(1000)
+    parts = PairedQuality("accuracy", "proportion", right, right, classes)
+    quality = dataclasses.replace(left_out(0.99, 0.001), parts=parts)
+    assert effective_samples(quality) == pytest.approx(4 / (1 / 990 + 1 / 10))
+    assert effective_samples(left_out(0.99, 0.001)) == 1000
+    verdict = judged(quality)
+    assert verdict.outcome == "inconclusive"
+    assert verdict.details["effective_samples"] == pytest.approx(39.6)
+    assert verdict.details["samples_needed"] > 1000
+    assert judged(left_out(0.99, 0.001)).outcome == "pass"
 
 
 def test_too_few_samples_decide_nothing() -> None:

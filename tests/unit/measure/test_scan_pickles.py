@@ -67,3 +67,20 @@ def test_what_may_be_a_pickle() -> None:
     assert may_be_pickle(b"(dp0", ".pkl")
     assert not may_be_pickle(b"\x80\x41", ".onnx")
     assert not may_be_pickle(b"", ".json")
+
+
+def test_long_arguments_are_passed_over_and_what_follows_is_read() -> None:
+    class Counted(io.BytesIO):
+        longest = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            Counted.longest = max(Counted.longest, len(data))
+            return data
+
+    state = [bytes(1 << 20), "x" * (1 << 20), Runs(os.system, "true")]
+    for protocol in (2, 4):
+        assert dangerous_imports(Counted(pickle.dumps(state, protocol))) == (SYSTEM,)
+    assert Counted.longest <= 1 << 16
+    # A length beyond the end of the file is no reason to read all of it.
+    assert imports(b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + bytes(1 << 20)) == ()

@@ -215,6 +215,11 @@ def test_a_candidate_that_raises_is_not_driven_further() -> None:
     assert verdict.outcome == "fail"
     assert "raised (ValueError: no)" in verdict.reason
     assert "Offline" not in candidate.scenarios
+    early = Server(5, seed=1, fails_at=5)
+    verdict, _ = decided(early, Server(5, seed=2))
+    assert verdict.outcome == "fail"
+    assert "1 of 8 calls raised" in verdict.reason
+    assert early.scenarios == ["SingleStream"]
 
 
 def test_a_candidate_whose_process_ends_fails_and_a_baseline_is_an_error() -> None:
