@@ -54,7 +54,6 @@ def judge_endurance(
     threshold: Threshold,
     *,
     recovery_limit_s: float = RECOVERY_LIMIT_S,
-    certifies: bool = False,
     seed: int = 0,
 ) -> Verdict:
     """Decide whether a candidate holds what it has under constant load and after a spike.
@@ -63,8 +62,6 @@ def judge_endurance(
         samples: the load.
         threshold: of the memory, relation ``at_most``, bytes per 1,000 calls.
         recovery_limit_s: longest time until the latency is back after the spike.
-        certifies: whether a load in which a leak at the threshold would not show is undecided;
-            otherwise the reason says what would not.
         seed: of the bootstrap.
 
     Returns:
@@ -87,7 +84,7 @@ def judge_endurance(
     memory = judge_load_memory(samples, threshold, seed=seed) if samples.turns.turns else None
     parts = [*_parts(samples, recovery_limit_s)]
     if memory is not None:
-        parts.insert(0, _resolved(_part("memory", memory), samples, threshold, certifies))
+        parts.insert(0, _resolved(_part("memory", memory), samples, threshold))
     measured = [part for part in parts if part.outcome is not None]
     missing = [part for part in parts if part.outcome is None]
     outcome = worst(part.outcome for part in measured if part.outcome is not None)
@@ -187,22 +184,27 @@ def _part(name: str, verdict: Verdict) -> Part:
     return Part(name, verdict.outcome, verdict.reason, advice, figures)
 
 
-def _resolved(part: Part, samples: EnduranceSamples, threshold: Threshold, strict: bool) -> Part:
-    """Say which leak would not show in so few calls; where that is strict, a pass needs more."""
+def calls_needed(threshold: Threshold) -> int:
+    """Return the calls in which a leak at the threshold shows; 0 where no limit is set."""
+    return math.ceil(1000.0 * ABSORBED_BYTES / threshold.value) if threshold.value else 0
+
+
+def _resolved(part: Part, samples: EnduranceSamples, threshold: Threshold) -> Part:
+    """Say which leak would not show in so few calls; a pass needs more."""
     calls = int(samples.turns.candidate.calls_before[-1])
     resolution = 1000.0 * ABSORBED_BYTES / max(calls, 1)
     figures = {**part.figures, "resolution_bytes": resolution}
     limit = threshold.value
     if part.outcome != "pass" or limit is None or resolution <= limit:
         return dataclasses.replace(part, figures=figures)
-    needed = math.ceil(1000.0 * ABSORBED_BYTES / limit)
     text = (
         f"{part.text}; a leak below {bytes_text(round(resolution))} per 1,000 calls would not show "
-        f"in {calls:,} calls, one at the limit takes {needed:,}"
+        f"in {calls:,} calls, one at the limit takes {calls_needed(threshold):,}"
     )
-    outcome: Outcome = "inconclusive" if strict else "pass"
-    advice = "raise endurance_minutes, or the limit"
-    return dataclasses.replace(part, outcome=outcome, text=text, advice=advice, figures=figures)
+    advice = "run it longer (--edge-budget, endurance_minutes), or raise the limit"
+    return dataclasses.replace(
+        part, outcome="inconclusive", text=text, advice=advice, figures=figures
+    )
 
 
 def _spike(samples: EnduranceSamples, limit_s: float) -> Part:

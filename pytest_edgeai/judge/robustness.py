@@ -80,7 +80,7 @@ def judge_robustness(
     missing = missing or {}
     if threshold.value is None:
         return make_verdict(
-            GATE, "not_applicable", threshold, unit="ratio", reason="no threshold is set"
+            GATE, "not_applicable", threshold, unit="share", reason="no threshold is set"
         )
     fit = [each for each in found if beats_guessing(each)]
     lost = [each for each in found if not beats_guessing(each)]
@@ -152,7 +152,7 @@ def judge_robustness(
         GATE,
         outcome,
         threshold,
-        unit="ratio",
+        unit="share",
         reason=reason,
         advice=advice,
         observed=shown.observed if shown else None,

@@ -272,10 +272,9 @@ def _average_precisions(
     answers = np.maximum(np.cumsum(np.add.reduceat(weights, blocks, axis=0), axis=0), 1.0)
     drawn = weights[matches.useful]
     # Hits are whole numbers, so that what they reach is looked up instead of computed each time.
-    resamples = len(objects)
-    found = np.arange(int(objects.max()) + 1, dtype=np.float64)[:, np.newaxis]
-    table = _reached(found / objects).ravel()
-    places = np.arange(resamples)
+    found = np.arange(int(objects.max()) + 1, dtype=np.float64)
+    table = _reached(found / objects[:, np.newaxis]).ravel()
+    rows = len(found) * np.arange(len(objects))
     for columns in matches.matched:
         if not len(columns):
             continue
@@ -283,7 +282,7 @@ def _average_precisions(
         precision = hits / answers[columns]
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         # Each of the 101 recalls takes the precision where it is first reached.
-        reached = table[hits * resamples + places]
+        reached = table[hits + rows]
         total += precision[0] * reached[0]
         total += np.einsum("ij,ij->j", precision[1:], np.diff(reached, axis=0))
     mean: FloatArray = total / (len(RECALLS) * len(IOU_THRESHOLDS))

@@ -63,6 +63,10 @@ class LoadPlan:
     kept: tuple[int, int]
 
 
+CALLS_MARGIN = 1.1
+"""Calls take longer under load than while they were timed."""
+
+
 def plan_load(call_ns: Sequence[float], length_s: float) -> LoadPlan:
     """Divide ``length_s`` seconds of load into turns.
 
@@ -141,6 +145,8 @@ class ConstantLoad:
         *,
         length_s: float,
         generator: random.Random,
+        fewest_calls: int = 0,
+        longest_s: float = 0.0,
     ) -> None:
         """Warm both models up and divide the load; nothing is kept of that.
 
@@ -150,6 +156,9 @@ class ConstantLoad:
             trace: what was measured before; its plan is kept.
             length_s: everything together; see :func:`plan_load`.
             generator: source of the random order and of the cores.
+            fewest_calls: of the candidate; where they take longer than ``length_s``, so does the
+                load, up to ``longest_s``.
+            longest_s: see ``fewest_calls``.
 
         Raises:
             EdgeAIError: a worker failed.
@@ -161,6 +170,9 @@ class ConstantLoad:
         self.cpu_time_is_valid = baseline.cpu_time_is_valid and candidate.cpu_time_is_valid
         known = settled(self._models, limit_s=LATER_SHARE * length_s / 4)
         if trace.plan is None:
+            calls_s = fewest_calls * known[1].call_ns / 1e9 / CANDIDATE_SHARE
+            needed_s = CALLS_MARGIN * calls_s + LATER_S
+            length_s = max(length_s, min(needed_s, longest_s))
             trace.plan = plan_load([model.call_ns for model in known], length_s)
             trace.turns.kept = list(trace.plan.kept)
         self.plan = trace.plan

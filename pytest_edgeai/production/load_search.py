@@ -42,6 +42,9 @@ PLENTY = 2.0
 """Times the required rate beyond which the profile ``ci`` searches no further."""
 
 LEAST_RUN_S = 1.0
+RUN_BOUNDS = 5.0
+"""Bounds that a run lasts at least: the queue of an overloaded server takes its time to grow."""
+
 MOST_QUERIES = 20_000
 WARM_QUERIES = 8
 LEAST_ALONE = 12
@@ -236,7 +239,11 @@ class LoadSession:
             self._needed_s = self._needed_s or seconds
             return None
         capacity = side.driven.streams * 1e9 / side.mean_ns
-        count = int(min(max(count, LEAST_RUN_S * min(rate, capacity)), max(count, MOST_QUERIES)))
+        bound_s = (self._bounds.latency_ns or self._bounds.first_token_ns or 0.0) / 1e9
+        longer_s = max(LEAST_RUN_S, min(RUN_BOUNDS * bound_s, self._plan.budget_s / 8))
+        longer = int(min(longer_s * min(rate, capacity), MOST_QUERIES))
+        if longer > count and self._fits(longer_s):
+            count, seconds = longer, max(seconds, longer_s)
         name = "baseline" if side is self._baseline else "candidate"
         self._progress(f"LoadGen: {count:,} queries at {per_second(rate)} on the {name}")
         settings = {

@@ -393,12 +393,36 @@ def test_wrong_tables(refused: Refused, manifest: str, expected: str) -> None:
         ("latency_p99_limit_ms", "0", "0 is out of range; allowed: a finite number above 0"),
         ("latency_p99_limit_ms", "nan", "nan is out of range; allowed: a finite number above 0"),
         ("latency_p99_limit_ms", '"1"', "'1' is not a number; allowed: a finite number above 0"),
-        ("latency_p99_limit_ms", "1" + "0" * 400, "is out of range; allowed: a finite number above 0"),
-        ("latency_consistency_percentile", "50", "50 is out of range; allowed: a number above 50 and below 100"),
-        ("latency_consistency_percentile", "100", "100 is out of range; allowed: a number above 50 and below 100"),
-        ("latency_consistency_percentile", "0.99", "is out of range; allowed: a number above 50 and below 100"),
-        ("latency_consistency_percentile", "nan", "nan is out of range; allowed: a number above 50 and below 100"),
-        ("latency_consistency_percentile", "true", "True is not a number; allowed: a number above 50"),
+        (
+            "latency_p99_limit_ms",
+            "1" + "0" * 400,
+            "is out of range; allowed: a finite number above 0",
+        ),
+        (
+            "latency_consistency_percentile",
+            "50",
+            "50 is out of range; allowed: a number above 50 and below 100",
+        ),
+        (
+            "latency_consistency_percentile",
+            "100",
+            "100 is out of range; allowed: a number above 50 and below 100",
+        ),
+        (
+            "latency_consistency_percentile",
+            "0.99",
+            "is out of range; allowed: a number above 50 and below 100",
+        ),
+        (
+            "latency_consistency_percentile",
+            "nan",
+            "nan is out of range; allowed: a number above 50 and below 100",
+        ),
+        (
+            "latency_consistency_percentile",
+            "true",
+            "True is not a number; allowed: a number above 50",
+        ),
         (
             "recall_neighbors",
             "2.5",

@@ -101,7 +101,7 @@ def test_a_planted_fault_is_found(planted: Place, fault: str, words: str) -> Non
 @pytest.mark.parametrize(("scheme", "outcome"), [("healthy", "pass"), ("locks", "fail")])
 def test_two_streams_that_share_a_lock_are_one(planted: Place, scheme: str, outcome: str) -> None:
     """One stream answers 50 queries per second at most, two that do not wait 100."""
-    planted.write(profile(62, limit=1000, streams=2) + recipe(scheme))
+    planted.write(profile(70, limit=800, streams=2) + recipe(scheme))
     run = planted.run("--edge-framework=planted", "-k", "load")
     assert verdict(run)["outcome"] == outcome, run.text
 

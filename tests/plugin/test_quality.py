@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 Array = NDArray[Any]
+# What a run in this process loads is unloaded after it, and NumPy's extensions, which SciPy loads,
+# cannot be loaded twice.
+import_module("scipy.special")
 RARE = 3
 FAST = ("-k", "retained or sanity")
 STAGED = ("-k", "retained or sanity or speedup")
@@ -310,7 +314,7 @@ def test_labels_and_metrics_that_do_not_fit(
         (
             "",
             {"slices": np.zeros((600, 2), bool)},
-            'array "slices" is bool of shape (600, 2); allowed: one slice per sample, integers, bool',
+            'array "slices" is bool of shape (600, 2); allowed: one slice per sample, integers',
         ),
         ("", {"slices": np.full(600, "")}, 'array "slices" has an empty name of a slice; allowed:'),
         ('["features"]', {}, 'array "features" is an input of the model; allowed: slices are'),
