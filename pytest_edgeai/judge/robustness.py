@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import special
 
 from pytest_edgeai.judge.embedding import TAIL_LIMIT
 from pytest_edgeai.judge.quality import judge_accuracy
@@ -22,6 +23,7 @@ from pytest_edgeai.judge.verdict import (
     percent_text,
     require_relation,
 )
+from pytest_edgeai.judge.whole import is_jackknife
 from pytest_edgeai.production_records import CorruptedQuality
 from pytest_edgeai.records import JSON, Outcome, Threshold, Verdict
 
@@ -36,12 +38,18 @@ def beats_guessing(found: CorruptedQuality) -> bool:
     """Return whether the baseline itself still does better than guessing under a corruption.
 
     Where it does not, a candidate that guesses as well would retain everything. By Student's t-test
-    over the samples, or, for a figure of the whole set, by the lower bound of its resamples.
+    over the samples, or, for a figure of the whole set, by the lower bound of its resamples, those
+    of a delete-a-group jackknife or of the bootstrap, as in :mod:`.whole`.
     """
     advantage = found.advantage
     if len(advantage) < _FEWEST or not np.isfinite(advantage).all():
         return False
     if found.quality.kind == "corpus":
+        if is_jackknife(found.quality):
+            groups = len(advantage)
+            error = math.sqrt((groups - 1) * float(advantage.var()))
+            reach = float(special.stdtrit(groups - 1, 1 - GUESSING_LEVEL)) * error
+            return float(advantage.mean()) > reach
         return bool(np.quantile(advantage, GUESSING_LEVEL) > 0)
     if found.quality.kind != "perplexity" and not found.quality.baseline_scores.any():
         return False

@@ -275,16 +275,23 @@ def _average_precisions(
     found = np.arange(int(objects.max()) + 1, dtype=np.float64)
     table = _reached(found / objects[:, np.newaxis]).ravel()
     rows = len(found) * np.arange(len(objects))
+    known, area = matches.matched[0][:0], np.zeros(len(objects))
     for columns in matches.matched:
         if not len(columns):
+            continue
+        # Boxes that lie well match the same objects at several thresholds.
+        if np.array_equal(columns, known):
+            total += area
             continue
         hits = np.cumsum(drawn[columns], axis=0)
         precision = hits / answers[columns]
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         # Each of the 101 recalls takes the precision where it is first reached.
         reached = table[hits + rows]
-        total += precision[0] * reached[0]
-        total += np.einsum("ij,ij->j", precision[1:], np.diff(reached, axis=0))
+        area = precision[0] * reached[0]
+        area += np.einsum("ij,ij->j", precision[1:], np.diff(reached, axis=0))
+        known = columns
+        total += area
     mean: FloatArray = total / (len(RECALLS) * len(IOU_THRESHOLDS))
     return mean
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.judge.robustness import beats_guessing, judge_robustness
 from pytest_edgeai.production_records import CorruptedQuality
-from pytest_edgeai.records import PairedQuality, Threshold
+from pytest_edgeai.records import LEFT_OUT, PairedQuality, Threshold
 
 LIMIT = Threshold(0.9, "more_than")
 
@@ -162,3 +162,19 @@ def test_error_rates_at_the_threshold(
     assert outcomes.count("pass") / TRIALS <= most_passes + slack
     assert outcomes.count("fail") / TRIALS <= most_failures + slack
     assert outcomes.count("inconclusive") > TRIALS / 2
+
+
+@pytest.mark.parametrize("accuracy", [0.27, 0.5])
+def test_resamples_that_leave_out_a_group_are_told_from_draws(accuracy: float) -> None:
+    """Figures of a jackknife scatter far less than the figure itself does."""
+    random = np.random.default_rng(1)
+    right = random.random(500) < accuracy
+    groups = np.arange(500) % 50
+    figures = np.asarray([right.mean(), *(right[groups != each].mean() for each in range(50))])
+    shares = np.r_[0.0, np.full(50, 0.02)]
+    resamples = {"baseline": figures, "candidate": figures, LEFT_OUT: shares}
+    scores = np.full(500, np.nan)
+    quality = PairedQuality("f1", "corpus", scores, scores, None, resamples=resamples)
+    found = CorruptedQuality("noise", 2, "noise", quality, 0.9, figures[1:] - 0.25)
+    assert np.quantile(found.advantage, 0.05) > 0
+    assert beats_guessing(found) == (accuracy == 0.5)
