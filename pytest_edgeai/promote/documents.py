@@ -87,7 +87,7 @@ def render_card(
         *_data(provenance),
         *_licenses(provenance),
         "",
-        *_sections(provenance.card),
+        *_sections(provenance),
     ]
     return "\n".join(lines) + "\n" + render_markdown(report)
 
@@ -100,16 +100,24 @@ def _licenses(provenance: Provenance) -> list[str]:
     return [f"- {what}: {escape(text)}" for what, text in stated.items() if text]
 
 
-def _sections(card: Mapping[str, str]) -> list[str]:
+def _sections(provenance: Provenance) -> list[str]:
     """Return what the manifest says of the model, a section each, in its order."""
-    if not card:
-        return [
-            "Its licence, and what it is for beyond this data, are those of the original unless "
-            "somebody says otherwise; what was measured does not tell.",
+    unsaid = [
+        what
+        for what, said in (
+            ("licence", provenance.license),
+            ("purpose beyond this data", provenance.card),
+        )
+        if not said
+    ]
+    lines: list[str] = []
+    if unsaid:
+        lines = [
+            f"Its {' and '.join(unsaid)}: as of the original, unless somebody says otherwise; what "
+            "was measured does not tell.",
             "",
         ]
-    lines: list[str] = []
-    for section, text in card.items():
+    for section, text in provenance.card.items():
         lines += [f"## {escape(section.replace('_', ' ').capitalize())}", ""]
         for paragraph in text.strip().split("\n\n"):
             lines += [escape(paragraph), ""]

@@ -14,7 +14,7 @@ from typing import Any
 
 from .bundle import Bundle
 from .metrics import Metrics
-from .protocol import BadRequest, read_feeds, render_outputs
+from .protocol import BadRequest, read_request, render_outputs
 from .runtimes import Feeds, Model
 
 _READ_LIMIT_S = 30.0
@@ -59,7 +59,8 @@ class Server(ThreadingHTTPServer):
         except (MemoryError, SystemError):
             raise
         except Exception as error:
-            raise BadRequest(" ".join(str(error).split())[:500]) from None
+            words = " ".join(str(error).split())[:500]
+            raise BadRequest(f"the runtime refused these inputs: {words}") from None
         finally:
             self._line.release()
 
@@ -133,8 +134,9 @@ class Handler(BaseHTTPRequestHandler):
             body = self._body()
             if self.path not in known:
                 raise BadRequest(f"there is no {self.path}; post to {known[0]}", 404)
-            feeds, identity = read_feeds(body, self.server.model.inputs)
-            answer = render_outputs(bundle, self.server.infer(feeds), identity)
+            model = self.server.model
+            request = read_request(body, model.inputs, model.outputs)
+            answer = render_outputs(bundle, self.server.infer(request.feeds), request)
         except BadRequest as error:
             self.server.metrics.count(error.status, time.perf_counter() - begin)
             self._fail(str(error), error.status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,23 +27,63 @@ class BadRequest(Exception):
         super().__init__(what)
 
 
-def read_feeds(body: bytes, inputs: tuple[Tensor, ...]) -> tuple[dict[str, Any], str | None]:
-    """Return input name to array, and the request's own id.
+@dataclass(frozen=True)
+class InferenceRequest:
+    """A request of the protocol that fits the model.
+
+    Attributes:
+        feeds: input name to array.
+        outputs: names of the outputs that are asked for; all of them where it names none.
+        identity: its own id; ``None`` where it has none.
+    """
+
+    feeds: dict[str, NDArray[Any]]
+    outputs: tuple[str, ...]
+    identity: str | None
+
+
+def read_request(
+    body: bytes, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+) -> InferenceRequest:
+    """Return what a request asks.
 
     Raises:
-        BadRequest: names the input and what it takes.
+        BadRequest: names the input or output, and what the model takes or gives.
     """
     try:
         content = json.loads(body)
-        given = {str(each["name"]): each for each in content["inputs"]}
-        identity = content.get("id")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadRequest(f"not a request of the Open Inference Protocol: {error!r}") from None
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is no JSON") from None
     known = [tensor.name for tensor in inputs]
+    given = _named(content, "inputs")
     if sorted(given) != sorted(known):
         raise BadRequest(f"inputs {sorted(given)} were given; the model takes {sorted(known)}")
-    feeds = {tensor.name: _array(tensor, given[tensor.name]) for tensor in inputs}
-    return feeds, None if identity is None else str(identity)
+    answers = tuple(tensor.name for tensor in outputs)
+    asked = _named(content, "outputs") if "outputs" in content else {}
+    for name in asked:
+        if name not in answers:
+            raise BadRequest(f'output "{name}" is asked for; the model has {sorted(answers)}')
+    identity = content.get("id")
+    return InferenceRequest(
+        {tensor.name: _array(tensor, given[tensor.name]) for tensor in inputs},
+        tuple(asked) or answers,
+        None if identity is None else str(identity),
+    )
+
+
+def _named(content: Any, key: str) -> dict[str, Mapping[str, Any]]:
+    """Return the tensors under ``key`` by their names."""
+    tensors = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(tensors, list) or not all(
+        isinstance(each, dict) and isinstance(each.get("name"), str) for each in tensors
+    ):
+        raise BadRequest(
+            f'no request of the Open Inference Protocol: "{key}" is a list of tensors with names'
+        )
+    named = {each["name"]: each for each in tensors}
+    if len(named) != len(tensors):
+        raise BadRequest(f'"{key}" names a tensor twice')
+    return named
 
 
 def _array(tensor: Tensor, given: Mapping[str, Any]) -> NDArray[Any]:
@@ -85,15 +126,15 @@ def _numbers(data: Any, dtype: str) -> NDArray[Any] | None:
     return array if exact and np.isfinite(array).all() else None
 
 
-def render_outputs(bundle: Bundle, outputs: Mapping[str, Any], identity: str | None) -> bytes:
-    """Return an answer of the protocol.
+def render_outputs(bundle: Bundle, outputs: Mapping[str, Any], request: InferenceRequest) -> bytes:
+    """Return an answer of the protocol, with the outputs that were asked for.
 
     Raises:
         BadRequest: an output holds NaN or Inf, which JSON cannot say; status 500.
     """
     tensors: list[dict[str, Any]] = []
-    for name, value in outputs.items():
-        array = np.asarray(value)
+    for name in request.outputs:
+        array = np.asarray(outputs[name])
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise BadRequest(f'the model answered NaN or Inf in "{name}"', 500)
         datatype = DATATYPES.get(array.dtype.name, "BYTES")
@@ -102,6 +143,6 @@ def render_outputs(bundle: Bundle, outputs: Mapping[str, Any], identity: str | N
             {"name": name, "datatype": datatype, "shape": list(array.shape), "data": data}
         )
     answer: dict[str, Any] = {"model_name": bundle.name, "model_version": bundle.version}
-    if identity is not None:
-        answer["id"] = identity
+    if request.identity is not None:
+        answer["id"] = request.identity
     return json.dumps({**answer, "outputs": tensors}).encode()

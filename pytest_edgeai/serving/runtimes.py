@@ -41,6 +41,8 @@ _OPENVINO_DTYPES = {
     **{f"u{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
 }
 
+_FATAL_ONLY = 4
+
 Feeds = Mapping[str, NDArray[Any]]
 
 
@@ -78,9 +80,12 @@ class OnnxRuntimeModel:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=[f"{device}ExecutionProvider"]
-        )
+        # What a request did wrong is said to its sender.
+        options.log_severity_level = _FATAL_ONLY
+        provider = f"{device}ExecutionProvider"
+        if provider not in onnxruntime.get_available_providers():
+            raise ValueError(f'this onnxruntime has no device "{device}"')
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         self.inputs = tuple(map(self._tensor, self._session.get_inputs()))
         self.outputs = tuple(map(self._tensor, self._session.get_outputs()))
         self._names = [output.name for output in self.outputs]

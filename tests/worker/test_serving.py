@@ -183,10 +183,14 @@ def wrong(**changed: Any) -> bytes:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "not a request"),
-        (b"\xff", "not a request"),
-        (b"[" * 100_000, "not a request"),
-        (b'{"inputs": 3}', "not a request"),
+        (b"", "the body is no JSON"),
+        (b"\xff", "the body is no JSON"),
+        (b"[" * 100_000, "the body is no JSON"),
+        (b"null", "is a list of tensors with names"),
+        (b'["a"]', "is a list of tensors with names"),
+        (b'{"inputs": 3}', "is a list of tensors with names"),
+        (b'{"inputs": [3]}', "is a list of tensors with names"),
+        (b'{"inputs": [{"name": "x"}, {"name": "x"}]}', '"inputs" names a tensor twice'),
         (wrong(name="y"), "the model takes ['NAME']"),
         (wrong(datatype="INT64"), "it takes FP32"),
         (wrong(shape=[1, 9]), "it takes [-1, N]"),
@@ -295,3 +299,27 @@ def test_the_container_installs_what_was_measured(bundle: Path) -> None:
         assert (bundle / name).is_file()
     (words,) = re.findall(r"^ENTRYPOINT (.+)$", dockerfile, re.MULTILINE)
     assert json.loads(words)[1:3] == ["-m", "server"]
+
+
+def test_the_outputs_that_are_asked_for_are_answered(client: Client) -> None:
+    about = json.loads(client.get(f"/v2/models/{client.name}")[1])
+    (given,), (answered,) = about["inputs"], about["outputs"]
+    feeds = {given["name"]: np.zeros((1, given["shape"][1]), np.float32)}
+    status, answer = client.infer(feeds, outputs=[{"name": answered["name"]}])
+    assert (status, [each["name"] for each in answer["outputs"]]) == (200, [answered["name"]])
+    status, answer = client.infer(feeds, outputs=[{"name": "nope"}])
+    assert status == 400
+    assert f'output "nope" is asked for; the model has [{answered["name"]!r}]' in answer["error"]
+
+
+def test_only_answers_count_as_latency(client: Client) -> None:
+    def latencies() -> int:
+        return int(re.findall(r"inference_seconds_count\{.*\} (\d+)", client.get("/metrics")[1])[0])
+
+    before = latencies()
+    client.post(b"{}")
+    assert latencies() == before
+
+
+def test_a_device_that_the_runtime_lacks_is_refused(bundle: Path) -> None:
+    assert 'no device "FOO"' in refusal(bundle, "--device", "FOO")
