@@ -56,13 +56,16 @@ def fill(registry: Registry, entries: int, models: int) -> None:
         before[name] = bundle
         last[name] = entry
     (registry.directory / "log.jsonl").write_bytes(b"".join(lines))
+    (registry.directory / "head.json").write_bytes(lines[-1])
     if isinstance(registry.layout, OciLayout):
         fill_index(registry, last.values(), entries)
         return
     for entry in last.values():
         pointer = registry.layout.pointer(entry.pair)
         pointer.parent.mkdir(parents=True)
-        pointer.write_text(json.dumps({"sequence": entry.sequence}))
+        current = {"bundle": entry.bundle}
+        named = {"model": entry.model, "target": entry.target, "current": current}
+        pointer.write_text(json.dumps({**named, "sequence": entry.sequence}))
 
 
 def fill_index(registry: Registry, last: Iterable[Entry], entries: int) -> None:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from pytest_edgeai import __version__
 from pytest_edgeai.console_pipeline import add_pipeline
-from pytest_edgeai.console_registry import BUNDLE_HELP, add_registry
+from pytest_edgeai.console_registry import BUNDLE_HELP, add_registry, warn_of_clock
 from pytest_edgeai.errors import EdgeAIError, UserError
 
 DONE, REFUSED, WRONG = 0, 1, 2
@@ -146,8 +146,11 @@ def _verify(chosen: argparse.Namespace, say: Say) -> None:
         )
     key = None if chosen.key is None else read_public_key(chosen.key, where="--key")
     bundle = current_bundle(chosen.bundle)
-    found = verify_bundle(bundle, key, now=datetime.datetime.now(datetime.UTC))
+    now = datetime.datetime.now(datetime.UTC)
+    found = verify_bundle(bundle, key, now=now)
+    model_signature = _verify_model(chosen, bundle)
     statement = found.statement
+    warn_of_clock(statement.created, now)
     say(f"verified: {bundle}")
     say(f"  {statement.model} {statement.candidate} for {statement.target}")
     say(f"  {len(statement.files)} files, {found.size_bytes:,} bytes, digest {found.digest}")
@@ -157,18 +160,23 @@ def _verify(chosen: argparse.Namespace, say: Say) -> None:
     else:
         say(f"  signed with {found.keyid}")
         say("  whose key that is was not verified: anybody can sign; compare it with --key=PUBLIC")
-    _verify_model(chosen, bundle, say)
+    if model_signature is not None:
+        say(
+            f"  {model_signature.name} is its OpenSSF signature, of the key "
+            f"{chosen.model_signing_key}"
+        )
 
 
-def _verify_model(chosen: argparse.Namespace, bundle: Path, say: Say) -> None:
+def _verify_model(chosen: argparse.Namespace, bundle: Path) -> Path | None:
+    """Verify the OpenSSF signature where it was asked for, and return its file."""
     key: Path | None = chosen.model_signing_key
     if key is None:
-        return
+        return None
     from pytest_edgeai.promote.model_signing import signature_of, verify_folder
 
     signature = chosen.model_signature or signature_of(bundle)
     verify_folder(bundle, key, signature)
-    say(f"  {signature.name} is its OpenSSF signature, of the key {key}")
+    return signature
 
 
 def _sign_model(chosen: argparse.Namespace, say: Say) -> None:

@@ -54,6 +54,16 @@ def _convert(chosen: argparse.Namespace, say: Say) -> None:
     from pytest_edgeai.pipeline_mapping import map_pipeline, notes_of, render_manifest
 
     output: Path = chosen.output
+    if not output.parent.is_dir():
+        raise UserError(
+            f"there is no directory {output.parent}",
+            where=f"--output {output}",
+            advice="make it first",
+        )
+    if output.exists() and chosen.file.exists() and output.samefile(chosen.file):
+        raise UserError(
+            "is the pipeline file itself", where=f"--output {output}", allowed="another file"
+        )
     if os.path.lexists(output) and not chosen.force:
         raise UserError(
             "exists, and nothing is overwritten", where=str(output), allowed="with --force"

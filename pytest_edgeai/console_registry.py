@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,6 +20,7 @@ Say: TypeAlias = Callable[..., None]
 BUNDLE_HELP = "its directory, or that of the candidate, for the bundle that was promoted last"
 REGISTRY_HELP = "its directory, oci:DIR for an OCI image layout, or mlflow:URI"
 _DIGITS = 12
+_CLOCK_S = 300
 
 
 def add_registry(commands: Any) -> None:
@@ -78,6 +80,15 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def warn_of_clock(created: datetime.datetime, now: datetime.datetime) -> None:
+    """Say on standard error where a certificate was made in the future, beyond clocks' drift."""
+    if (created - now).total_seconds() > _CLOCK_S:
+        sys.stderr.write(
+            f"pytest-edgeai: warning: the certificate was created at {created.isoformat()}, and it "
+            f"is {now.isoformat(timespec='seconds')} here: one of the two clocks is wrong\n"
+        )
+
+
 def _now() -> datetime.datetime:
     import datetime
 
@@ -119,7 +130,7 @@ def _show(chosen: argparse.Namespace, say: Say) -> None:
     from pytest_edgeai.promote.registry_log import current_and_previous
 
     registry = registry_to_read(chosen.registry)
-    position = current_and_previous(registry.read().stack(chosen.model, chosen.target))
+    position = current_and_previous(registry.standing(chosen.model, chosen.target))
     current, previous = position["current"], position["previous"]
     assert current is not None
     path = registry.location(current)
@@ -170,13 +181,13 @@ def _number(value: float | None) -> str:
 
 def _promote(chosen: argparse.Namespace, say: Say) -> None:
     from pytest_edgeai.promote.keys import read_public_key
-    from pytest_edgeai.promote.registry_address import registry_to_change
+    from pytest_edgeai.promote.registry_address import promote_into
     from pytest_edgeai.promote.verification import check_is_directory, current_bundle
 
     key = read_public_key(chosen.key, where="--key")
     bundle = current_bundle(chosen.bundle)
     check_is_directory(bundle)
-    entry = registry_to_change(chosen.registry, create=True).promote(bundle, key, now=_now())
+    entry = promote_into(chosen.registry, bundle, key, now=_now())
     if entry is None:
         say(f"nothing to do: {bundle} is current already")
     else:
@@ -199,7 +210,7 @@ def _fetch(chosen: argparse.Namespace, say: Say) -> None:
 
     key = read_public_key(chosen.key, where="--key")
     registry = registry_to_read(chosen.registry)
-    entry = registry.read().stack(chosen.model, chosen.target)[-1]
+    entry = registry.standing(chosen.model, chosen.target)[-1]
     is_valid = fetch(registry, entry, chosen.directory, key)
     say(
         f"{entry.model} for {entry.target}: {entry.candidate}, bundle {entry.bundle[:_DIGITS]}, "

@@ -19,26 +19,40 @@ def not_asked(
 ) -> str:
     """Return why a gate does not exist for a model; an empty string where it does.
 
-    A gate that needs further data of the model exists without it where ``required`` names it: it
-    is then not certified, because leaving it out would read like a pass.
+    What ``required`` names exists whatever the model is, because leaving it out would read like a
+    pass: without the data that it needs it is not certified, and where it judges other tasks its
+    verdict says so.
     """
     if gate.only_against and settings.against is None:
         return "compares with a promoted candidate, which --edge-against names"
+    if is_named(gate, manifest):
+        return ""
     if not gate.judges(model.task):
-        return f"judges {', '.join(gate.tasks)}, and this is {model.task}"
+        return other_task(gate, model)
     if not gate.production:
         return ""
     if not production_is_on(settings, manifest):
         return "a gate of production: switch it on with [production] or --edge-profile"
     table = manifest.production
     named = table.required if table is not None else None
-    if named is not None and gate.name in named:
-        return ""
     if named is not None and settings.profile != RELEASE:
         return f'not among "required" of {table.where if table else ""}'
     if gate.needs_key and not getattr(model, gate.needs_key):
         return f'needs "{gate.needs_key}" in {model.where}'
     return ""
+
+
+def other_task(gate: GateDescriptor, model: ModelSpec) -> str:
+    """Return why a gate says nothing of a model's task; an empty string where it judges it."""
+    if gate.judges(model.task):
+        return ""
+    return f"judges {', '.join(gate.tasks)}, and this is {model.task}"
+
+
+def is_named(gate: GateDescriptor, manifest: Manifest) -> bool:
+    """Return whether ``required`` of ``[production]`` names a gate."""
+    named = manifest.production.required if manifest.production is not None else None
+    return gate.production and named is not None and gate.name in named
 
 
 def is_required(gate: GateDescriptor, manifest: Manifest) -> bool:

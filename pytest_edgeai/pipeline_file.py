@@ -120,6 +120,8 @@ def _parse(content: bytes, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error)
+        if "another document" in problem:
+            problem = "a second document begins with ---; a file holds one pipeline"
         raise UserError(f"not valid YAML: {problem}", where=where + line) from None
     except (RecursionError, ValueError, TypeError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
@@ -137,7 +139,8 @@ def _flatten(table: Mapping[str, Any], prefix: str, where: str) -> dict[str, Any
         if path in KEYS:
             values[path] = value
         else:
-            values |= _flatten(_mapping(value, f"{where} {TOP}.{path}"), f"{path}.", where)
+            table = _listed(value, f"{where} {TOP}.{path}")
+            values |= _flatten(table, f"{path}.", where)
     return values
 
 
@@ -147,6 +150,16 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
             f"{_kind(value)} where a table is needed", where=where, allowed="keys with their values"
         )
     return value
+
+
+def _listed(value: Any, where: str) -> Mapping[str, Any]:
+    """Return a table; a list of words is one of keys without values."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        return _mapping(value, where)
+    for each in value:
+        if value.count(each) > 1:
+            raise UserError(f'"{each}" stands there twice', where=where)
+    return dict.fromkeys(value)
 
 
 def _refuse_unknown(table: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
@@ -163,6 +176,9 @@ def _wrong(value: Any, key: str, where: str, allowed: str) -> UserError:
 
 
 def _switch(value: Any, key: str, where: str) -> bool:
+    if value is None:
+        # It is named, and so it is asked for: {unit_tests, load_tests}.
+        return True
     if isinstance(value, bool):
         return value
     if value in _ON or value in _OFF:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_edgeai.errors import unknown_word
-from pytest_edgeai.pipeline_file import FRAMEWORKS, SHARE, TOP, Pipeline
+from pytest_edgeai.pipeline_file import FRAMEWORKS, SHARE, STAGES, TOP, Pipeline
 
 FRAMEWORK_NAMES = {
     "llama_cpp": "llamacpp",
@@ -131,6 +131,10 @@ def map_pipeline(pipeline: Pipeline, where: str) -> Mapped:
                 required.setdefault(gate, []).append(shown)
         else:
             nothing[shown] = _NOTHING.get(shown) or _NOTHING.get(key) or _NO_SUCH_VALUE
+    if list(pipeline.stages) != sorted(pipeline.stages, key=STAGES.index):
+        nothing["stages: in another order"] = (
+            f"they are done as {', '.join(each for each in STAGES if each in pipeline.stages)}"
+        )
     return Mapped(
         frameworks=tuple(dict.fromkeys(FRAMEWORK_NAMES[name] for name in pipeline.frameworks)),
         accuracy=pipeline.accuracy,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pytest_edgeai.descriptors import GateDescriptor
 from pytest_edgeai.errors import EdgeAIError, NotCertified
+from pytest_edgeai.gate_selection import other_task
 from pytest_edgeai.judge.verdict import make_verdict
 from pytest_edgeai.measure.dataset import import_reference
 from pytest_edgeai.plan.selection import PlannedCandidate
@@ -35,7 +36,7 @@ def reach_verdict(
             unit=gate.unit,
             reason=f"switched off ({threshold.origin})",
         )
-    elif missing := bench.session.not_asked(candidate, gate):
+    elif missing := bench.session.not_asked(candidate, gate) or other_task(gate, candidate.model):
         verdict = make_verdict(
             gate_name, "not_applicable", threshold, unit=gate.unit, reason=missing
         )

@@ -75,6 +75,8 @@ def parse(content: bytes) -> Envelope:
     """
     try:
         raw = json.loads(content)
+        if not isinstance(raw, dict):
+            raise ValueError("it is no DSSE envelope with one signature")
         if raw["payloadType"] != PAYLOAD_TYPE:
             raise ValueError(f"the payload is of type {raw['payloadType']!r}")
         (signed,) = raw["signatures"]
@@ -84,8 +86,12 @@ def parse(content: bytes) -> Envelope:
             base64.b64decode(signed["sig"], validate=True),
         )
         faithful = render(envelope) == content
-    except (KeyError, TypeError, RecursionError, UnicodeError, binascii.Error) as error:
-        raise ValueError(f"it is no DSSE envelope with one signature ({error})") from None
+    except json.JSONDecodeError:
+        raise ValueError("it is no JSON" if content.strip() else "it is empty") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (KeyError, TypeError, UnicodeError, binascii.Error):
+        raise ValueError("it is no DSSE envelope with one signature") from None
     if not faithful:
         raise ValueError("it was written by something else")
     return envelope

@@ -27,6 +27,7 @@ INSTALL = 'pip install "pytest-edgeai[promote]"'
 PRIVATE_ALLOWED = "an Ed25519 private key in PEM (PKCS #8) without a passphrase"
 PUBLIC_ALLOWED = "an Ed25519 public key in PEM"
 _MAKE = "make one with: pytest-edgeai keygen PATH"
+_ASK = "ask whoever signed it for the public key, which keygen wrote beside theirs"
 _LARGEST_BYTES = 1 << 16
 _RAW_BYTES = 32
 _PEM = b"-----BEGIN "
@@ -115,9 +116,9 @@ def read_signing_key(path: Path | None, text: str, *, where: str, variable: str)
     if path is None:
         return _signing_key(text.encode("utf-8", "surrogateescape"), variable, "")
     place = f"{where} {path}"
-    content, mode = _read(path, place)
+    content, mode = _read(path, place, _MAKE)
     warning = ""
-    if mode is not None and mode & (stat.S_IRWXG | stat.S_IRWXO) and os.name != "nt":
+    if mode & (stat.S_IRWXG | stat.S_IRWXO) and os.name != "nt":
         warning = (
             f"the signing key {path} is open to others (mode {stat.S_IMODE(mode):04o}); "
             f"run: chmod 600 {path}"
@@ -168,7 +169,7 @@ def read_public_key(path: Path, *, where: str) -> PublicKey:
         UserError: it is no Ed25519 public key in PEM.
     """
     place = f"{where} {path}"
-    content, _ = _read(path, place)
+    content, _ = _read(path, place, _ASK)
     _require()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -248,21 +249,41 @@ def encode_raw(key: PublicKey) -> str:
     return base64.b64encode(key.raw).decode("ascii")
 
 
-def _read(path: Path, where: str) -> tuple[bytes, int | None]:
-    """Return the content of a key's file, and its mode where it is a regular one."""
+def read_regular(path: Path, limit_bytes: int) -> tuple[bytes, int]:
+    """Return the start of a regular file, and its mode; a pipe that nobody feeds is not waited for.
+
+    Args:
+        path: the file.
+        limit_bytes: how much of it is read at most.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no regular file, or its name cannot be one.
+    """
+    # A pipe opens at once with it, and is seen to be one.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as stream:
+        mode = os.fstat(stream.fileno()).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise ValueError("it is no regular file")
+        return stream.read(limit_bytes), mode
+
+
+def _read(path: Path, where: str, advice: str) -> tuple[bytes, int]:
+    """Return the content of a key's file, and its mode; the advice is for one that is missing."""
     try:
-        with path.open("rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode
-            content = stream.read(_LARGEST_BYTES + 1)
+        content, mode = read_regular(path, _LARGEST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         missing = isinstance(error, OSError) and error.errno == errno.ENOENT
         raise UserError(
-            f"the key cannot be read: {reason}", where=where, advice=_MAKE if missing else ""
+            f"the key cannot be read: {reason}", where=where, advice=advice if missing else ""
         ) from None
     if len(content) > _LARGEST_BYTES:
         raise UserError("is too large for a key", where=where, allowed="a PEM file")
-    return content, mode if stat.S_ISREG(mode) else None
+    return content, mode
 
 
 def _pem_kind(content: bytes) -> str:

@@ -9,7 +9,9 @@ than that of the certificate. It is signed and verified offline; no transparency
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
+import json
 import os
 import secrets
 import stat
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_edgeai.errors import EdgeAIError, UserError
+from pytest_edgeai.promote.keys import read_regular
 from pytest_edgeai.promote.verification import Rejected
 
 INSTALL = 'pip install "pytest-edgeai[model-signing]"'
@@ -102,10 +105,20 @@ def verify_folder(bundle: Path, key: Path, signature: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(signature)) from None
     except Exception as error:
-        # Likewise: a signature that was changed can be anything.
-        raise Rejected(
-            f"{bundle}: {signature.name} does not fit it: {_first_line(error)}"
-        ) from None
+        # Likewise: a signature that was changed can be anything. Where it cannot even be read, the
+        # words are those of a parser, on several lines.
+        readable = _holds_envelope(signature) and "\n" not in str(error).strip()
+        reason = _first_line(error) if readable else "it is no Sigstore bundle"
+        raise Rejected(f"{bundle}: {signature.name} does not fit it: {reason}") from None
+
+
+def _holds_envelope(signature: Path) -> bool:
+    """Return whether a file is JSON with the envelope that a Sigstore bundle has."""
+    try:
+        content = json.loads(signature.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("dsseEnvelope"), dict)
 
 
 def _every_file(package: Any) -> Any:
@@ -149,12 +162,17 @@ def _check_key(path: Path, *, private: bool) -> int:
     except ImportError:
         raise UserError("keys need the package cryptography", advice=f"run: {INSTALL}") from None
     try:
-        with path.open("rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode
-            content = stream.read(_LARGEST_BYTES)
-    except OSError as error:
+        content, mode = read_regular(path, _LARGEST_BYTES)
+    except ValueError as error:
         raise UserError(
-            f"the key cannot be read: {error.strerror}", where=str(path), advice=MAKE
+            f"the key cannot be read: {error}", where=str(path), allowed="a file"
+        ) from None
+    except OSError as error:
+        missing = private and error.errno == errno.ENOENT
+        raise UserError(
+            f"the key cannot be read: {error.strerror}",
+            where=str(path),
+            advice=MAKE if missing else "",
         ) from None
 
     def wrong(what: str) -> EdgeAIError:

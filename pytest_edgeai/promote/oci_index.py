@@ -45,6 +45,19 @@ class Index:
         """
         return next((each for _, each in self._found(name, value)), None)
 
+    def annotations(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the annotations of the descriptors that have one of a name.
+
+        Raises:
+            ValueError: a line cannot be decoded.
+        """
+        mark = json.dumps(name).encode("ascii")
+        for line in self._lines.split(b"\n"):
+            if mark in line:
+                descriptor = json.loads(line.rstrip(b","))
+                if _annotation(descriptor, name) is not None:
+                    yield descriptor["annotations"]
+
     def _found(self, name: str, value: str) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
         """Yield the descriptors with an annotation, each with its line."""
         wanted = json.dumps({name: value}, separators=(",", ":"))[1:-1].encode("ascii")

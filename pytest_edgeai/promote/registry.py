@@ -3,13 +3,15 @@
 ::
 
     log.jsonl                        one line for each promotion and rollback
+    head.json                        the last of these lines, written before it
     staging/                         what is being copied
     ...                              bundles and pointers, as the layout puts them
 
-A change takes effect when its pointer is renamed into place. Before that its line is appended to
-the log; a last line whose pointer was never written did not happen: readers leave it out, and the
-next change takes its place. So whenever a process dies, the old or the new state is there, and
-nothing in between.
+A change takes effect when its pointer is renamed into place. Before that its line is written to
+the head and appended to the log; a last line whose pointer was never written did not happen:
+readers leave it out, and the next change takes its place. So whenever a process dies, the old or
+the new state is there, and nothing in between. The head tells that the log ends too early, or that
+its last line, which no other one names, was changed.
 
 Changes hold a lock while they take effect, and not while they copy. Each is made on the state that
 it saw when it began; where another one came first, it is refused.
@@ -24,8 +26,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_edgeai.errors import EdgeAIError
-from pytest_edgeai.files import sync_directory
+from pytest_edgeai.errors import EdgeAIError, UserError
+from pytest_edgeai.files import sync_directory, write_atomically
 from pytest_edgeai.promote.keys import PublicKey
 from pytest_edgeai.promote.registry_files import locked, make_registry, staging, sweep
 from pytest_edgeai.promote.registry_layout import Layout, PlainLayout
@@ -204,8 +206,7 @@ class Registry(RegistryState):
         pointer = self.layout.pointer(pair)
         sweep(self.directory, [pointer.parent])
         snapshot = self.read()
-        if self.layout.pointed(pair) > snapshot.sequence(pair):
-            raise Damaged(f"{self.log_path} is damaged: it ends before what {pointer} names")
+        self.check_pointer(snapshot.log, pair)
         # Whole lines that count end here; behind them lies at most what a dying process left.
         size_bytes = snapshot.log.size_bytes
         if self.log_path.exists() and self.log_path.stat().st_size > size_bytes:
@@ -215,7 +216,9 @@ class Registry(RegistryState):
     def _write(self, snapshot: Snapshot, entry: Entry, stack: Sequence[Entry]) -> None:
         """Append the line of an entry, then rename its pointer into place; or change nothing."""
         existed = self.log_path.exists()
+        head = self.head_path.read_bytes() if self.head_path.exists() else None
         try:
+            write_atomically(self.head_path, render_entry(entry))
             with self.log_path.open("ab") as stream:
                 stream.write(render_entry(entry))
                 stream.flush()
@@ -224,10 +227,21 @@ class Registry(RegistryState):
                 sync_directory(self.directory)
             self.layout.point(entry, stack)
         except BaseException:
-            if self.layout.pointed(entry.pair) < entry.sequence:
+            if self.layout.pointed(entry.pair).sequence < entry.sequence:
                 with contextlib.suppress(OSError):
                     os.truncate(self.log_path, snapshot.log.size_bytes)
+                self._take_back(head, entry)
             raise
+
+    def _take_back(self, head: bytes | None, entry: Entry) -> None:
+        """Restore the head before an entry; where that fails, it names what did not happen."""
+        with contextlib.suppress(OSError, UserError):
+            if self.head_path.read_bytes() != render_entry(entry):
+                return
+            if head is None:
+                self.head_path.unlink()
+            else:
+                write_atomically(self.head_path, head)
 
 
 def _check_first(snapshot: Snapshot, pair: Pair, expected: int) -> None:

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_edgeai.errors import UserError
+from pytest_edgeai.errors import EdgeAIError, UserError
 from pytest_edgeai.promote.registry_log import Entry
 
 if TYPE_CHECKING:
     # Listing a directory does without any of them.
     import datetime
+    from collections.abc import Sequence
 
     from pytest_edgeai.promote.keys import PublicKey
     from pytest_edgeai.promote.registry_state import Snapshot
@@ -32,6 +33,14 @@ class ReadableRegistry(Protocol):
         Raises:
             Damaged: it was changed by something else.
             UserError: it cannot be read.
+        """
+
+    def standing(self, model: str, target: str) -> Sequence[Entry]:
+        """Return the entries that made what stands of a model for a target, the current one last.
+
+        Raises:
+            Damaged: it was changed by something else.
+            UserError: nothing stands, or it cannot be read.
         """
 
     def statement(self, entry: Entry) -> Statement:
@@ -132,6 +141,27 @@ def registry_to_change(address: str, *, create: bool = False) -> ChangeableRegis
     return Registry(Path(place), create=create)
 
 
+def promote_into(
+    address: str, bundle: Path, key: PublicKey, *, now: datetime.datetime
+) -> Entry | None:
+    """Promote into the registry of an address, which is made where nothing is.
+
+    A bundle that is not to be used is refused before anything is made.
+
+    Raises what :meth:`.registry.Registry.promote` and :func:`registry_to_change` do.
+    """
+    from pytest_edgeai.promote.registry_state import as_user_error
+
+    kind, place = split_address(address)
+    with as_user_error(Path(place)):
+        is_there = kind != "mlflow" and Path(place).is_dir() and any(Path(place).iterdir())
+    if not is_there:
+        from pytest_edgeai.promote.verification import verify_bundle
+
+        verify_bundle(bundle, key, now=now)
+    return registry_to_change(address, create=True).promote(bundle, key, now=now)
+
+
 def fetch(registry: ReadableRegistry, entry: Entry, destination: Path, key: PublicKey) -> bool:
     """Copy a bundle out of a registry, and verify the copy.
 
@@ -169,7 +199,12 @@ def fetch(registry: ReadableRegistry, entry: Entry, destination: Path, key: Publ
         place.mkdir()
         try:
             registry.unpack(entry, place)
-            found = verify_bundle(place, key, now=_before(entry))
+            try:
+                found = verify_bundle(place, key, now=_before(entry))
+            except EdgeAIError as error:
+                # Where the copy lies is nobody's business: it is removed.
+                stored = registry.location(entry)
+                raise Rejected(str(error).replace(str(place), stored)) from None
             if found.digest != entry.bundle:
                 raise Rejected(f"{registry.location(entry)}: it is another bundle")
             if destination.exists():

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_edgeai.errors import UserError
 from pytest_edgeai.promote.names import portable_name
-from pytest_edgeai.promote.registry_log import Damaged, Entry, Pair, current_and_previous
+from pytest_edgeai.promote.registry_log import (
+    NOWHERE,
+    Damaged,
+    Entry,
+    Pair,
+    Place,
+    current_and_previous,
+    digest_of,
+)
 
 if TYPE_CHECKING:
     # Listing does without them.
@@ -56,12 +64,20 @@ class Layout(Protocol):
             UserError: likewise.
         """
 
-    def pointed(self, pair: Pair) -> int:
-        """Return the number of the entry that made what is current; 0 where nothing is.
+    def pointed(self, pair: Pair) -> Place:
+        """Return the entry that made what is current, as its pointer says.
 
         Raises:
             Damaged: what says so was changed by something else.
             OSError: it cannot be read.
+        """
+
+    def pointers(self) -> Mapping[Pair, Place]:
+        """Return what :meth:`pointed` does for every model and target.
+
+        Raises:
+            Damaged: one of them was changed by something else.
+            OSError: one cannot be read.
         """
 
     def pointer(self, pair: Pair) -> Path:
@@ -161,15 +177,17 @@ class PlainLayout:
 
         write_atomically(self.directory / MARK, json.dumps({"schema": SCHEMA}) + "\n")
 
-    def pointed(self, pair: Pair) -> int:
+    def pointed(self, pair: Pair) -> Place:
         """See :class:`Layout`."""
-        path = self.pointer(pair)
         try:
-            return int(json.loads(path.read_bytes())["sequence"])
+            return _place(_read_pointer(self.pointer(pair)))
         except FileNotFoundError:
-            return 0
-        except (ValueError, KeyError, TypeError) as error:
-            raise Damaged(f"{path} is damaged: {error}") from None
+            return NOWHERE
+
+    def pointers(self) -> Mapping[Pair, Place]:
+        """See :class:`Layout`."""
+        found = map(_read_pointer, sorted((self.directory / "pointers").glob("*/*.json")))
+        return {(each["model"], each["target"]): _place(each) for each in found}
 
     def pointer(self, pair: Pair) -> Path:
         """See :class:`Layout`."""
@@ -240,6 +258,31 @@ class PlainLayout:
         copy_files(self.location(digest), place, [*self.statement(digest).files, CERTIFICATE])
 
 
+def _read_pointer(path: Path) -> Mapping[str, Any]:
+    """Return what a pointer says.
+
+    Raises:
+        Damaged: it is none.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        texts = [content["model"], content["target"], content.get("entry", "")]
+        texts.append(content["current"]["bundle"])
+        right = type(content["sequence"]) is int and all(type(each) is str for each in texts)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        right = False
+    if not right:
+        raise Damaged(f"{path} is damaged: it is no pointer")
+    found: Mapping[str, Any] = content
+    return found
+
+
+def _place(pointer: Mapping[str, Any]) -> Place:
+    # The digest is missing in what was written before pointers held it.
+    return Place(pointer["sequence"], pointer["current"]["bundle"], pointer.get("entry", ""))
+
+
 def _pointer(entry: Entry, stack: Sequence[Entry]) -> dict[str, Any]:
     """Return what a pointer says; paths are relative to the registry."""
     named = current_and_previous(stack)
@@ -248,6 +291,7 @@ def _pointer(entry: Entry, stack: Sequence[Entry]) -> dict[str, Any]:
         "model": entry.model,
         "target": entry.target,
         "sequence": entry.sequence,
+        "entry": digest_of(entry),
         **{
             name: each
             and {

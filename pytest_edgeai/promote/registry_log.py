@@ -58,6 +58,28 @@ class Entry(NamedTuple):
         return self.model, self.target
 
 
+class Place(NamedTuple):
+    """Where an entry stands in the log.
+
+    Attributes:
+        sequence: its number; 0 for none.
+        bundle: digest of the bundle that is current since.
+        sha256: digest of its line; empty where that is unknown.
+    """
+
+    sequence: int
+    bundle: str
+    sha256: str
+
+    def agrees_with(self, other: Place) -> bool:
+        """Return whether both may be the same entry."""
+        same = self.sequence == other.sequence and self.bundle == other.bundle
+        return same and (not self.sha256 or not other.sha256 or self.sha256 == other.sha256)
+
+
+NOWHERE = Place(0, "", "")
+
+
 class Log(NamedTuple):
     """The lines of a log that are whole; a tuple, because ``dataclasses`` takes long to import.
 
@@ -73,15 +95,40 @@ class Log(NamedTuple):
     last_bytes: int
     last_sha256: str
 
+    def sha256_of(self, sequence: int) -> str:
+        """Return the digest of the line of an entry, which the line after it names."""
+        if sequence == len(self.entries):
+            return self.last_sha256
+        return self.entries[sequence].parent
+
+    def last_of(self, pair: Pair) -> Place:
+        """Return the last entry about a model and target."""
+        found = last_sequence(self.entries, pair)
+        return self.place_of(self.entries[found - 1]) if found else NOWHERE
+
+    def place_of(self, entry: Entry) -> Place:
+        """Return where one of the entries stands."""
+        return Place(entry.sequence, entry.bundle, self.sha256_of(entry.sequence))
+
     def without_last(self) -> Log:
         """Return the log before its last entry, which can be done once."""
         last = self.entries[-1]
         return Log(self.entries[:-1], self.size_bytes - self.last_bytes, 0, last.parent)
 
 
+def last_sequence(entries: Sequence[Entry], pair: Pair) -> int:
+    """Return the number of the last entry about a model and target; 0 without one."""
+    return next((e.sequence for e in reversed(entries) if e.pair == pair), 0)
+
+
 def render_entry(entry: Entry) -> bytes:
     """Return the line of an entry, its line feed included."""
     return json.dumps(entry._asdict(), separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def digest_of(entry: Entry) -> str:
+    """Return the hex SHA-256 of the line of an entry, without its line feed."""
+    return sha256(render_entry(entry)[:-1]).hexdigest()
 
 
 def parse_log(content: bytes, where: str) -> Log:
@@ -160,6 +207,22 @@ def _first_broken(lines: Iterable[bytes]) -> int:
         except (ValueError, RecursionError):
             return number
     return 0
+
+
+def parse_head(content: bytes, where: str) -> tuple[Entry, str]:
+    """Return the entry of a file of one line, and the digest of the line.
+
+    Raises:
+        Damaged: it is none.
+    """
+    line = content.removesuffix(b"\n")
+    try:
+        entry = entry_of(json.loads(line))
+    except (ValueError, RecursionError):
+        entry = None
+    if entry is None or entry.sequence < 1:
+        raise Damaged(f"{where} is damaged: it holds no line of the log")
+    return entry, sha256(line).hexdigest()
 
 
 def replay(entries: Iterable[Entry], where: str) -> Mapping[Pair, Sequence[Entry]]:

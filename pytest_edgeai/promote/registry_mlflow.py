@@ -87,6 +87,10 @@ class MlflowRegistry:
         """See :class:`~pytest_edgeai.promote.registry_address.ReadableRegistry`."""
         return self._snapshot(self._versions(f"tag.`{_SCHEMA}` = '{SCHEMA}'"))
 
+    def standing(self, model: str, target: str) -> Sequence[Entry]:
+        """See :class:`~pytest_edgeai.promote.registry_address.ReadableRegistry`."""
+        return self.read().stack(model, target)
+
     def _snapshot(self, versions: Mapping[Pair, Sequence[_Version]]) -> Snapshot:
         entries = [version.entry for each in versions.values() for version in each]
         entries.sort(key=lambda entry: (entry.time, entry.pair, entry.sequence))

@@ -59,6 +59,12 @@ def client_of(uri: str, *, create: bool) -> tuple[Any, Any, str | None]:
             where=place,
             allowed=URIS,
         )
+    if uri.startswith("file:"):
+        raise UserError(
+            "is a directory of files, which cannot number two promotions at once",
+            where=place,
+            allowed=URIS,
+        )
     file = _sqlite_file(uri)
     if file is not None:
         _check_database(file, place, create=create)

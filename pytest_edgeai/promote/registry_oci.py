@@ -32,7 +32,15 @@ from pytest_edgeai.promote.registry_layout import (
     check_schema,
     no_registry,
 )
-from pytest_edgeai.promote.registry_log import Damaged, Entry, Pair, current_and_previous
+from pytest_edgeai.promote.registry_log import (
+    NOWHERE,
+    Damaged,
+    Entry,
+    Pair,
+    Place,
+    current_and_previous,
+    digest_of,
+)
 
 if TYPE_CHECKING:
     from pytest_edgeai.promote.statement import Statement
@@ -50,7 +58,8 @@ EMPTY_DESCRIPTOR = {
 TITLE = "org.opencontainers.image.title"
 CREATED = "org.opencontainers.image.created"
 _OWN = "pytest-edgeai."
-_SCHEMA, _BUNDLE, _SEQUENCE = _OWN + "schema", _OWN + "bundle", _OWN + "sequence"
+_SCHEMA, _BUNDLE = _OWN + "schema", _OWN + "bundle"
+_SEQUENCE, _ENTRY = _OWN + "sequence", _OWN + "entry"
 _MODEL, _TARGET, _CANDIDATE = _OWN + "model", _OWN + "target", _OWN + "candidate"
 _TYPES = {
     "certificate.json": "application/vnd.dsse.envelope.v1+json",
@@ -128,13 +137,25 @@ class OciLayout:
                 raise Damaged(f"{self._index_path} is damaged: {error}") from None
         return self._seen[1]
 
-    def pointed(self, pair: Pair) -> int:
+    def pointed(self, pair: Pair) -> Place:
         """See :class:`~pytest_edgeai.promote.registry_layout.Layout`."""
         try:
             found = self._index().find(REFERENCE, reference_name("current", *pair))
-            return 0 if found is None else int(found["annotations"][_SEQUENCE])
+            return NOWHERE if found is None else _place(found["annotations"])
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{self._index_path} is damaged: {error}") from None
+
+    def pointers(self) -> Mapping[Pair, Place]:
+        """See :class:`~pytest_edgeai.promote.registry_layout.Layout`."""
+        found: dict[Pair, Place] = {}
+        try:
+            for named in self._index().annotations(_SEQUENCE):
+                pair = named[_MODEL], named[_TARGET]
+                if named.get(REFERENCE) == reference_name("current", *pair):
+                    found[pair] = _place(named)
+        except (ValueError, KeyError, TypeError, UserError) as error:
+            raise Damaged(f"{self._index_path} is damaged: {error}") from None
+        return found
 
     def pointer(self, pair: Pair) -> Path:
         """See :class:`~pytest_edgeai.promote.registry_layout.Layout`."""
@@ -149,6 +170,7 @@ class OciLayout:
                 REFERENCE: reference_name(name, *entry.pair),
                 _BUNDLE: each.bundle,
                 _SEQUENCE: str(entry.sequence if name == "current" else each.sequence),
+                _ENTRY: digest_of(entry if name == "current" else each),
                 _MODEL: each.model,
                 _TARGET: each.target,
                 _CANDIDATE: each.candidate,
@@ -334,6 +356,12 @@ def render_manifest(
         },
     }
     return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
+def _place(annotations: Mapping[str, Any]) -> Place:
+    # The digest is missing in what was written before tags held it.
+    bundle, digest = annotations[_BUNDLE], annotations.get(_ENTRY, "")
+    return Place(int(annotations[_SEQUENCE]), str(bundle), str(digest))
 
 
 def _media_type(name: str) -> str:

@@ -78,6 +78,8 @@ def parse_statement(payload: bytes) -> Statement:
     """
     try:
         content = json.loads(payload)
+        if not isinstance(content, dict):
+            raise ValueError("what is signed is no in-toto statement")
         _check_type(content["_type"], content["predicateType"])
         predicate = content["predicate"]
         files: dict[str, str] = {}
@@ -98,8 +100,14 @@ def parse_statement(payload: bytes) -> Statement:
             public_key=base64.b64decode(predicate["signer"]["public_key"], validate=True),
             predicate=predicate,
         )
-    except (KeyError, TypeError, AttributeError, RecursionError, UnicodeError) as error:
-        raise ValueError(f"a part is missing or of another kind ({error})") from None
+    except json.JSONDecodeError:
+        raise ValueError("what is signed is no JSON") from None
+    except RecursionError:
+        raise ValueError("what is signed is nested too deeply") from None
+    except KeyError as error:
+        raise ValueError(f"the part {error} is missing") from None
+    except (TypeError, AttributeError, UnicodeError):
+        raise ValueError("a part is of another kind than it may be") from None
 
 
 def _check_type(kind: str, predicate_type: str) -> None:

@@ -72,7 +72,12 @@ def verify_bundle(bundle: Path, key: PublicKey | None, *, now: datetime.datetime
         with _regular_file(bundle / CERTIFICATE) as stream:
             content = stream.read(_LARGEST_CERTIFICATE_BYTES + 1)
     except FileNotFoundError:
-        raise Rejected(f"{bundle}: it has no {CERTIFICATE}, so it was never signed") from None
+        if (bundle / "bundle.json").exists():
+            raise Rejected(f"{bundle}: it has no {CERTIFICATE}, so it was never signed") from None
+        raise Rejected(
+            f"{bundle}: it is no bundle; give the directory of one, which has a {CERTIFICATE}, or "
+            f"that of a candidate, which has a {POINTER}"
+        ) from None
     except OSError as error:
         raise _unreadable(bundle / CERTIFICATE, error) from None
     statement, signer = _opened(bundle, content, key)

@@ -66,7 +66,7 @@ def test_verify_says_who_signed_what(bundle: Path, capsys: pytest.CaptureFixture
         (("verify", "BUNDLE", "--key", "key.pem"), 2, "is a private key"),
         (("verify", "BUNDLE", "--key", "other.pub"), 1, "signed by another key"),
         (("verify", "key.pem"), 2, "is no directory"),
-        (("verify", "."), 1, "never signed"),
+        (("verify", "."), 1, "it is no bundle; give the directory of one"),
         (("keygen", "key.pem"), 2, "never overwritten"),
         (("registry", "list", "missing"), 2, "does not exist"),
         (("registry", "list", "."), 2, "is no registry: it has no registry.json"),
@@ -78,6 +78,7 @@ def test_verify_says_who_signed_what(bundle: Path, capsys: pytest.CaptureFixture
         (("registry", "promote", "oci:.", "BUNDLE", "--key", "key.pub"), 2, "no oci-layout"),
         (("registry", "list", "s3:bucket"), 2, '"s3" is no kind of registry'),
         (("registry", "list", "mlflow:models"), 2, "is no URI"),
+        (("registry", "list", "mlflow:file:///models"), 2, "is a directory of files, which cannot"),
         (("registry", "fetch", "missing", "a", "b", "out", "--key", "key.pub"), 2, "not exist"),
         (("verify", "BUNDLE", "--model-signature", "a.sig"), 2, "with --model-signing-key"),
         (("sign-model", "missing", "--key", "key.pem"), 2, "does not exist"),
@@ -225,6 +226,14 @@ def test_a_folder_is_signed_for_openssf_too(
     assert lines(capsys)[0][1] == f"signature: {bundle}.model.sig"
     assert run(*check) == 0
     assert lines(capsys)[0][-1].endswith("is its OpenSSF signature, of the key ec.pub")
+    other = ec.generate_private_key(ec.SECP256R1()).public_key()
+    (here / "other.pub").write_bytes(
+        other.public_bytes(pem, form.PublicFormat.SubjectPublicKeyInfo)
+    )
+    assert run(*check[:-1], "other.pub") == 1
+    out, err = lines(capsys)
+    assert out == []
+    assert "does not fit it" in err[0]
     assert run("sign-model", bundle, "--key", "ec.pem") == 2
     assert "nothing is overwritten" in lines(capsys)[1][0]
 
@@ -325,3 +334,78 @@ def test_the_commands_of_a_page_exist(
         # There is nothing that it could work on; what argparse does not take, it exits for.
         assert main(command) in ((0,) if command[0] == "keygen" else (1, 2))
     assert "usage:" not in capsys.readouterr().err
+
+
+def test_a_certificate_of_the_future_is_warned_about(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ahead = signed_bundle(here, signing_key(), created=TODAY + datetime.timedelta(days=2))
+    assert run("verify", ahead, "--key", "key.pub") == 0
+    out, err = lines(capsys)
+    assert out[0].startswith("verified: ")
+    assert len(err) == 1
+    assert "one of the two clocks is wrong" in err[0]
+
+
+def test_what_is_refused_at_first_leaves_no_registry(
+    here: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "other.pub").write_bytes(public_pem(2))
+    (here / "empty").mkdir()
+    before = sorted(here.iterdir())
+    for address in ("models", "oci:models", "empty", "mlflow:sqlite:///models.db"):
+        assert run("registry", "promote", address, bundle, "--key", "other.pub") == 1
+        assert "signed by another key" in lines(capsys)[1][0]
+    assert sorted(here.iterdir()) == before
+    assert not list((here / "empty").iterdir())
+
+
+def test_a_fetch_that_is_refused_names_the_registry(
+    here: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("registry", "promote", "models", bundle, "--key", "key.pub") == 0
+    (here / "other.pub").write_bytes(public_pem(2))
+    lines(capsys)
+    fetch = ("registry", "fetch", "models", "digits", "intel", "out", "--key")
+    assert run(*fetch, "other.pub") == 1
+    err = lines(capsys)[1][0]
+    assert "models/bundles/" in err
+    assert ".tmp-" not in err
+    (changed,) = (here / "models").glob("bundles/*/artifact/model.bin")
+    changed.write_bytes(b"x")
+    assert run(*fetch, "key.pub") == 1
+    err = lines(capsys)[1][0]
+    assert "models/bundles/" in err
+    assert ".tmp-" not in err
+    assert not (here / "out").exists()
+
+
+def test_an_unknown_target_or_model_is_told_with_those_there_are(
+    here: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("registry", "promote", "models", bundle, "--key", "key.pub") == 0
+    assert run("registry", "show", "models", "digits", "nope") == 2
+    assert "allowed: the targets intel" in lines(capsys)[1][0]
+    assert run("registry", "show", "models", "nope", "intel") == 2
+    assert "allowed: the models digits" in lines(capsys)[1][0]
+
+
+def test_a_log_that_lost_its_last_line_is_refused_by_every_reader(
+    here: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = signed_bundle(here, signing_key(), b"later", created=TODAY)
+    for address in ("models", "oci:images"):
+        for each in (bundle, later):
+            assert run("registry", "promote", address, each, "--key", "key.pub") == 0
+        log = here / address.removeprefix("oci:") / "log.jsonl"
+        log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
+        lines(capsys)
+        pair = ("digits", "intel")
+        for words in (
+            ("list", address), ("show", address, *pair), ("history", address),
+            ("fetch", address, *pair, "out", "--key", "key.pub"),
+        ):  # fmt: skip
+            assert run("registry", *words) == 1
+            out, err = lines(capsys)
+            assert (out, len(err)) == ([], 1)
+            assert "log.jsonl is damaged: it does not hold entry 2" in err[0]

@@ -52,6 +52,7 @@ MODEL = ("--model=models/digits.onnx", "--task=image-classification", "--data=te
 def test_the_manifest_is_one_that_a_run_takes(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (here / "deep").mkdir()
     assert convert("--output=deep/edgeai.toml", *MODEL) == 0
     manifest = read_manifest(here / "deep" / "edgeai.toml", CATALOGUE)
     (model,) = manifest.models
@@ -106,3 +107,34 @@ def test_a_wrong_option_is_one_line(
 def test_data_may_be_a_function(here: Path) -> None:
     assert convert(*MODEL[:2], "--data=package.module:load") == 0
     assert 'data = "package.module:load"' in (here / "edgeai.toml").read_text()
+
+
+def test_the_pipeline_file_itself_is_never_overwritten(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "link.toml").symlink_to("pipeline.yml")
+    for output in ("pipeline.yml", "./pipeline.yml", "link.toml"):
+        assert convert("--force", f"--output={output}", *MODEL) == 2
+        assert "is the pipeline file itself" in capsys.readouterr().err
+    assert (here / "pipeline.yml").read_text() == BRIEF
+
+
+def test_no_directory_is_made_for_the_manifest(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert("--output=nowhere/deep/x.toml", *MODEL) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "there is no directory nowhere/deep" in err
+    assert not (here / "nowhere").exists()
+
+
+def test_stages_in_another_order_are_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = BRIEF.replace("[model_validation, optimization,", "[optimization, model_validation,")
+    (here / "pipeline.yml").write_text(text)
+    assert convert(*MODEL) == 0
+    assert "in another order: they are done as model_validation, optim" in capsys.readouterr().out
+    (here / "pipeline.yml").write_text(BRIEF)
+    assert convert("--force", *MODEL) == 0
+    assert "in another order" not in capsys.readouterr().out

@@ -10,7 +10,7 @@ from models import linear_classifier, write_project
 
 from pytest_edgeai.configuration import Settings, resolve
 from pytest_edgeai.errors import UserError
-from pytest_edgeai.gate_selection import is_required, not_asked, production_is_on
+from pytest_edgeai.gate_selection import is_required, not_asked, other_task, production_is_on
 from pytest_edgeai.manifest import read_manifest
 from pytest_edgeai.measure.metrics import METRICS
 from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
@@ -61,6 +61,17 @@ def test_the_table_switches_on_what_it_requires(read: Read) -> None:
     assert met(manifest, settings) == ["load", "shadow"], "shadow is not certified without traffic"
     assert all(is_required(GATES[name], manifest) for name in ("load", "shadow", "speedup"))
     assert not is_required(GATES["endurance"], manifest)
+
+
+def test_what_is_required_is_never_left_out_in_silence(read: Read) -> None:
+    """A gate of other tasks gets a verdict that says so, see ``verdicts.reach_verdict``."""
+    manifest, settings = read('[production]\nrequired = ["rollout"]\n')
+    chat = replace(manifest.models[0], task="text-generation")
+    assert not not_asked(GATES["rollout"], chat, settings, manifest)
+    assert "this is text-generation" in other_task(GATES["rollout"], chat)
+    assert is_required(GATES["rollout"], manifest)
+    manifest, settings = read(profile="release")
+    assert "text-generation" in not_asked(GATES["rollout"], chat, settings, manifest)
 
 
 def test_release_runs_all_and_requires_what_the_table_says(read: Read) -> None:

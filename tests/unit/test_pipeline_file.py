@@ -37,6 +37,29 @@ def test_what_a_file_says_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "testing: {unit_tests, load_tests, security_tests: off}",
+        "testing: {unit_tests: , load_tests: , security_tests: disabled}",
+    ],
+)
+def test_a_switch_without_a_value_is_on(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "pipeline.yml"
+    path.write_text(f"edge_ai_pipeline: {{{text}}}")
+    assert read_pipeline(path).switches == {
+        "testing.unit_tests": True,
+        "testing.load_tests": True,
+        "testing.security_tests": False,
+    }
+
+
+def test_switches_may_stand_in_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yml"
+    path.write_text("edge_ai_pipeline:\n  testing:\n    - unit_tests\n    - load_tests\n")
+    assert read_pipeline(path).switches == {"testing.unit_tests": True, "testing.load_tests": True}
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: [", "not valid YAML"),
@@ -52,7 +75,13 @@ def test_what_a_file_says_is_read(tmp_path: Path) -> None:
         ("edge_ai_pipeline: {stage: []}", 'unknown key "stage".*Did you mean "stages"'),
         ("edge_ai_pipeline: {1: 2}", 'unknown key "1"'),
         ("edge_ai_pipeline: {testing: {unit_test: true}}", 'testing: unknown key "unit_test"'),
-        ("edge_ai_pipeline: {testing: [a]}", "testing: a list where a table is needed"),
+        ("edge_ai_pipeline: {testing: [a]}", 'testing: unknown key "a"'),
+        ("edge_ai_pipeline: {testing: [1]}", "testing: a list where a table is needed"),
+        (
+            "edge_ai_pipeline: {testing: [load_tests, load_tests]}",
+            '"load_tests" stands there twice',
+        ),
+        ("edge_ai_pipeline: {}\n---\nedge_ai_pipeline: {}", "line 2: .*a second document begins"),
         ("edge_ai_pipeline: {testing: {load_tests: maybe}}", 'a word "maybe" cannot be used'),
         ("edge_ai_pipeline: {testing: {load_tests: [1]}}", "a list cannot be used"),
         ("edge_ai_pipeline: {stages: testing}", "stages: a word"),

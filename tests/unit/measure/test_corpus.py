@@ -87,7 +87,7 @@ def test_each_sample_is_left_out_once() -> None:
     def draws(outputs: Any, labels: Array) -> Summary:
         def figures(times: Array) -> Array:
             drawn.append(times)
-            return times.sum(axis=1).astype(np.float64)
+            return np.asarray(times.sum(axis=1), dtype=np.float64)
 
         return Summary(figures)
 

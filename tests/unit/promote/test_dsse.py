@@ -82,3 +82,19 @@ def test_an_envelope_in_another_form_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match="written by something else"):
             parse(changed)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"{", "it is no JSON"),
+        (b"null", "it is no DSSE envelope with one signature"),
+        (b"{}", "it is no DSSE envelope with one signature"),
+        (b"[" * 100_000, "it is nested too deeply"),
+    ],
+)
+def test_the_reason_is_in_our_words(content: bytes, reason: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse(content)
+    assert str(caught.value) == reason

@@ -170,6 +170,18 @@ def test_a_key_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         read(tmp_path / "key.pem")
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         read(tmp_path)
+    with pytest.raises(UserError, match=r"No such file .*Ask whoever signed it") as caught:
+        read_public_key(tmp_path / "key.pub", where="--key")
+    assert "make one" not in str(caught.value).lower()
+
+
+@posix
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="it is no regular file"):
+        read(tmp_path / "pipe")
+    with pytest.raises(UserError, match="it is no regular file"):
+        read_public_key(tmp_path / "pipe", where="--key")
 
 
 @posix

@@ -21,7 +21,7 @@ from pytest_edgeai.errors import EdgeAIError, UserError
 from pytest_edgeai.promote.keys import SigningKey
 from pytest_edgeai.promote.registry import Refused, Registry
 from pytest_edgeai.promote.registry_layout import Layout, PlainLayout
-from pytest_edgeai.promote.registry_log import Damaged
+from pytest_edgeai.promote.registry_log import Damaged, render_entry
 from pytest_edgeai.promote.registry_oci import OciLayout
 from pytest_edgeai.promote.verification import Rejected, verify_bundle
 
@@ -493,6 +493,7 @@ for work in (
     assert len(errors) == 2
     for line in errors:
         assert "File too large" in line
+        assert "Free some space" not in line
     assert tree(registry.directory) == before
     assert standing(registry) == state
     promote(registry, bundles[2], key)
@@ -545,6 +546,39 @@ def change_a_line(registry: Registry) -> None:
     log.write_bytes(log.read_bytes().replace(b"digits", b"digitz", 1))
 
 
+def drop_the_last_line(registry: Registry) -> None:
+    log = registry.directory / "log.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def drop_every_line(registry: Registry) -> None:
+    (registry.directory / "log.jsonl").write_bytes(b"")
+
+
+def change_the_last_time(registry: Registry) -> None:
+    log = registry.directory / "log.jsonl"
+    *lines, last = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines, last.replace(b'"time":"2026', b'"time":"2025')]))
+
+
+def change_the_last_bundle(registry: Registry) -> None:
+    log = registry.directory / "log.jsonl"
+    *lines, last = log.read_bytes().splitlines(keepends=True)
+    now, before = (json.loads(each)["bundle"].encode() for each in (last, lines[-1]))
+    changed = last.replace(b'"bundle":"' + now, b'"bundle":"' + before)
+    log.write_bytes(b"".join([*lines, changed]))
+
+
+def add_lines(registry: Registry) -> None:
+    log = registry.read().log
+    last, parent = log.entries[-1], log.last_sha256
+    with (registry.directory / "log.jsonl").open("ab") as stream:
+        for number in (3, 4):
+            line = render_entry(last._replace(sequence=number, parent=parent))
+            parent = hashlib.sha256(line[:-1]).hexdigest()
+            stream.write(line)
+
+
 def drop_the_first_line(registry: Registry) -> None:
     log = registry.directory / "log.jsonl"
     log.write_bytes(log.read_bytes().split(b"\n", 1)[1])
@@ -572,23 +606,100 @@ def break_the_pointer(registry: Registry) -> None:
     [
         keep_half_of_the_last_line,
         change_a_line,
+        change_the_last_time,
+        change_the_last_bundle,
+        add_lines,
         drop_the_first_line,
+        drop_the_last_line,
+        drop_every_line,
         drop_the_log,
         drop_the_pointer,
         break_the_pointer,
     ],
 )
+@pytest.mark.parametrize("headless", [False, True])
 def test_what_something_else_changed_is_told_and_not_built_upon(
-    registry: Registry, bundles: list[Path], key: SigningKey, damage: Callable[[Registry], None]
+    registry: Registry,
+    bundles: list[Path],
+    key: SigningKey,
+    layout: type[Layout],
+    damage: Callable[[Registry], None],
+    headless: bool,
 ) -> None:
+    """Without a head, as a registry is that an older version made, every pointer is compared."""
     promote(registry, bundles[0], key)
     promote(registry, bundles[1], key)
     damage(registry)
+    if headless:
+        (registry.directory / "head.json").unlink()
     before = tree(registry.directory)
     with pytest.raises(Damaged) as caught:
         registry.promote(bundles[2], key.public, now=NOW)
     assert "\n" not in str(caught.value)
+    with pytest.raises(Damaged):
+        Registry(registry.directory, layout).read()
+    with pytest.raises(Damaged):
+        Registry(registry.directory, layout).standing("digits", "intel")
     assert {n: c for n, c in tree(registry.directory).items() if n in before} == before
+
+
+def turn_the_pointer_back(registry: Registry) -> None:
+    pointer = registry.layout.pointer(("digits", "intel"))
+    pointer.write_text(pointer.read_text().replace('"sequence": 2', '"sequence": 1'))
+
+
+@pytest.mark.parametrize("damage", [drop_the_pointer, turn_the_pointer_back])
+def test_a_pointer_of_another_model_that_was_changed_is_told_where_it_counts(
+    tmp_path: Path,
+    bundles: list[Path],
+    key: SigningKey,
+    damage: Callable[[Registry], None],
+) -> None:
+    registry = Registry(tmp_path / "registry", create=True)
+    promote(registry, bundles[0], key)
+    promote(registry, bundles[1], key)
+    promote(registry, signed_bundle(tmp_path, key, b"one", name="later"), key)
+    damage(registry)
+    assert registry.read().log.entries
+    with pytest.raises(Damaged, match="is missing or out of date"):
+        registry.standing("digits", "intel")
+    with pytest.raises(Damaged, match="is missing or out of date"):
+        back(registry)
+
+
+def test_a_registry_without_a_head_is_read_and_gets_one(
+    registry: Registry, bundles: list[Path], key: SigningKey, layout: type[Layout]
+) -> None:
+    one, two = (promote(registry, bundle, key) for bundle in bundles[:2])
+    head = registry.directory / "head.json"
+    head.unlink()
+    pointer = registry.layout.pointer(("digits", "intel"))
+    if layout is PlainLayout:
+        content = json.loads(pointer.read_text())
+        del content["entry"]
+        pointer.write_text(json.dumps(content))
+    old = Registry(registry.directory, layout)
+    assert standing(old) == [one, two]
+    three = promote(old, bundles[2], key)
+    assert head.read_bytes() == (registry.directory / "log.jsonl").read_bytes().splitlines(True)[-1]
+    assert standing(Registry(registry.directory, layout)) == [one, two, three]
+
+
+def test_a_reader_beside_changes_is_never_told_of_damage(
+    registry: Registry, bundles: list[Path], key: SigningKey, layout: type[Layout]
+) -> None:
+    promote(registry, bundles[0], key)
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(
+            lambda: [each(registry) for _ in range(6) for each in (lambda r: r.promote(
+                bundles[1], key.public, now=NOW), back)]
+        )  # fmt: skip
+        looks = 0
+        while not work.done() or not looks:
+            stack = Registry(registry.directory, layout).standing("digits", "intel")
+            assert len(stack) in (1, 2)
+            looks += 1
+        work.result()
 
 
 def test_a_registry_that_cannot_be_written_is_one_line(
