@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -193,10 +194,12 @@ class LoadedRunnable:
         self,
         operation: str,
         on_progress: Callable[[str, float], None] | None = None,
+        within_s: float = math.inf,
         **arguments: Any,
     ) -> Any:
+        limit_s = min(self._time_limit_s, within_s)
         return self._worker.request(
-            operation, time_limit_s=self._time_limit_s, on_progress=on_progress, **arguments
+            operation, time_limit_s=limit_s, on_progress=on_progress, **arguments
         )
 
 

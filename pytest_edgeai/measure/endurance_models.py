@@ -20,6 +20,12 @@ MOST_COPIED_BYTES = 256 * 2**20
 """Models above are not loaded several times for a spike, which is then one stream of calls."""
 
 _PREFILLS = 1
+_LONGEST_CALL_S = 60.0
+
+
+def hangs_after_s(seconds: float) -> float:
+    """Return when a part of the load that was to last ``seconds`` is taken to hang."""
+    return 4 * seconds + _LONGEST_CALL_S
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +89,9 @@ class EnduringTensors(LoadedRunnable):
 
     def endure(self, seconds: float, kept: int) -> Reading:
         """See :meth:`EnduringModel.endure`."""
-        return _reading(self._ask("endure", handle="model", seconds=seconds, kept=kept))
+        limit_s = hangs_after_s(seconds)
+        answer = self._ask("endure", within_s=limit_s, handle="model", seconds=seconds, kept=kept)
+        return _reading(answer)
 
     def spike(self, seconds: float) -> Spike:
         """Run several loads of it at the same time, each in a thread of the same process."""
@@ -112,7 +120,9 @@ class EnduringText(LoadedLanguageRunnable):
         """See :meth:`EnduringModel.endure`; a call decodes one token."""
         if self._bound_phase != "decode":
             self.time_calls(1)
-        return _reading(self._ask("endure", handle=MODEL, seconds=seconds, kept=kept))
+        limit_s = hangs_after_s(seconds)
+        answer = self._ask("endure", within_s=limit_s, handle=MODEL, seconds=seconds, kept=kept)
+        return _reading(answer)
 
     def spike(self, seconds: float) -> Spike:
         """Read whole contexts back to back, as when many prompts arrive at once."""

@@ -27,6 +27,8 @@ ALONE = (
 _FINDING_SEVERITIES = frozenset({"warning", "critical"})
 # Rules S901 and S902: the analysis did not come to its end.
 _INCOMPLETE_RULES = frozenset({"S901", "S902"})
+# What modelaudit says of licences is no matter of security; the gate `compliance` judges those.
+_OF_LICENSES = "license_warning"
 # Analyses that say nothing about what runs: statistics of weights, and a schema check that is left
 # out where data lie beside a model.
 _INCIDENTAL = re.compile(r"weight_distribution|schema_validation")
@@ -104,7 +106,7 @@ def read_modelaudit(
     notes: list[str] = []
     for issue in content["issues"]:
         where = _name(str(issue.get("location") or root), root)
-        if issue["severity"] not in _FINDING_SEVERITIES:
+        if issue["severity"] not in _FINDING_SEVERITIES or issue.get("type") == _OF_LICENSES:
             notes.append(f"{where}: {issue['message']}")
         elif issue.get("rule_code") in _INCOMPLETE_RULES:
             unread[file_of(where)] = str(issue["message"])
@@ -162,6 +164,8 @@ def _no_answer(tool: Tool, said: Said) -> NotCertified:
 
 def _name(location: str, root: Path) -> str:
     """Return a location that a scanner names, without the artifact's folder before it."""
+    if location in (str(root), str(root.resolve())):
+        return "the artifact"
     for prefix in dict.fromkeys((f"{root}/", f"{root.resolve()}/")):
         location = location.removeprefix(prefix)
     return location

@@ -134,3 +134,16 @@ def test_a_report_is_read_by_what_its_words_mean(tmp_path: Path) -> None:
         "b.gguf": "gguf_parse_incomplete",
     }
     assert len(opinion.notes) == 1
+
+
+def test_remarks_on_licenses_are_no_findings_whatever_a_file_is_called(tmp_path: Path) -> None:
+    remark = {"severity": "warning", "rule_code": None, "message": "Non-commercial", "location": ""}
+    runs = {**remark, "message": "license.pkl runs", "location": f"{tmp_path}/license.pkl"}
+    content = {
+        "issues": [{**remark, "type": "license_warning"}, {**runs, "type": "pickle_check"}],
+        "assets": [],
+        "file_metadata": {},
+    }
+    opinion = read_modelaudit(content, TOOL, tmp_path, isolated=True)
+    assert [each.where for each in opinion.findings] == ["license.pkl"]
+    assert opinion.notes == ("the artifact: Non-commercial",)
