@@ -112,7 +112,8 @@ def plan_corruptions(
     missing: dict[str, str] = {}
     for name in fitting_names(task, asked):
         try:
-            corruption, note = _plan(name, arrays, settings, directory, where)
+            place = "[production] corruptions" if OWN in name else where
+            corruption, note = _plan(name, arrays, settings, directory, place)
         except ModelError as error:
             if asked is not None or OWN in name:
                 raise ModelError(
