@@ -39,13 +39,15 @@ def reference_statistics(
         scores: its score per sample, shape ``(samples,)``; ``None`` where there is none.
     """
     counted = [len(array) for array in (*inputs.values(), *outputs.values()) if array.ndim]
-    return {
-        "schema": SCHEMA,
-        "samples": max(counted, default=0 if scores is None else len(scores)),
-        "inputs": {name: _array(array) for name, array in inputs.items()},
-        "outputs": {name: _output(array) for name, array in outputs.items()},
-        "scores": None if scores is None else _distribution(scores, len(scores)),
-    }
+    # What is not finite, or gets too large for a float, is counted or left out, and no surprise.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return {
+            "schema": SCHEMA,
+            "samples": max(counted, default=0 if scores is None else len(scores)),
+            "inputs": {name: _array(array) for name, array in inputs.items()},
+            "outputs": {name: _output(array) for name, array in outputs.items()},
+            "scores": None if scores is None else _distribution(scores, len(scores)),
+        }
 
 
 def _array(array: NDArray[Any]) -> dict[str, JSON]:
@@ -116,10 +118,18 @@ def _distribution(values: NDArray[np.float64], samples: int) -> dict[str, JSON]:
     quantiles = np.quantile(finite, levels).tolist() if levels else []
     return {
         **about,
-        "mean": float(finite.mean()),
-        "std": float(finite.std()),
-        "quantiles": {f"{level:g}": value for level, value in zip(levels, quantiles, strict=True)},
+        "mean": _finite(finite.mean()),
+        "std": _finite(finite.std()),
+        "quantiles": {
+            f"{level:g}": value
+            for level, value in zip(levels, quantiles, strict=True)
+            if np.isfinite(value)
+        },
     }
+
+
+def _finite(value: np.floating[Any]) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _stated_levels(samples: int) -> list[float]:

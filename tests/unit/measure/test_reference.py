@@ -52,6 +52,18 @@ def test_strings_are_counted_and_never_quoted_as_inputs() -> None:
     assert said["outputs"]["label"]["class_shares"] == {"cat": 0.75, "dog": 0.25}
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, np.finfo(np.float64).max])
+def test_what_is_not_finite_is_counted_and_never_written(value: float) -> None:
+    images = np.ones((20, 3, 4, 4))
+    images[::2] = value
+    logits = np.full((20, 3), value)
+    said = reference_statistics({"image": images}, {"logits": logits})
+    json.dumps(said, allow_nan=False)
+    brightness = said["inputs"]["image"]["sample_mean"]
+    assert brightness["not_finite_ratio"] == 0.5
+    assert brightness["mean"] == 1
+
+
 @pytest.mark.parametrize("samples", [0, 1, 4, 5, 9, 10, 20, 60, 101, 5000])
 def test_no_quantile_gives_a_sample_away(samples: int) -> None:
     values = np.arange(samples, dtype=np.float64).reshape(-1, 1)
