@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def _read_advisories(table: Table, directory: Path) -> Path | None:
     if text is None:
         return None
     path = directory / expand_home(text)
-    if not path.is_dir() and not (path.is_file() and path.suffix == ".zip"):
+    if not path.is_dir() and not (path.suffix == ".zip" and zipfile.is_zipfile(path)):
         raise UserError(
             f'"{text}" is no export of advisories',
             where=f"{table.where} advisories",

@@ -12,6 +12,7 @@ from pytest_edgeai.errors import EdgeAIError, FrameworkMissing, UserError, Worke
 from pytest_edgeai.measure.bench import LoadedRunnable
 from pytest_edgeai.measure.exclusive import exclusive
 from pytest_edgeai.measure.overlap import repeated_samples
+from pytest_edgeai.recordings import check_recordings
 from pytest_edgeai.report.effort import (
     CallTime,
     ModelEffort,
@@ -50,6 +51,7 @@ def preflight(bench: Workbench, names: list[str], *, verbose: bool = False) -> d
         try:
             bench.progress.step(name, "checking the model and its data")
             bench.model(name)
+            check_recordings(bench, name)
             if len(names) == 1 or bench.session.facts[name].opset > OPSET_KNOWN_EVERYWHERE:
                 loaded[name] = _loaded_baseline(bench, name)
             _say_samples_repeated(bench, name)

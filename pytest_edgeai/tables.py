@@ -96,7 +96,7 @@ class Table:
             or not all(isinstance(item, str) and item for item in value)
         ):
             raise self._error(
-                f"{_kind(value)} where a list of strings is needed",
+                f"{_found(value)} where a list of strings is needed",
                 where=f"{self.where} {key}",
                 allowed='a list such as ["a", "b"]',
             )
@@ -147,6 +147,15 @@ class Table:
         if self.where.endswith("]"):
             return f"{self.where.replace('[', '[[', 1).removesuffix(']')}.{key}]]"
         return f"{self.where} [[{key}]]"
+
+
+def _found(value: Any) -> str:
+    """Return what stands where a list of strings is needed, and in a list what is none."""
+    items = value if isinstance(value, list) else []
+    for position, item in enumerate(items, 1):
+        if not isinstance(item, str) or not item:
+            return f"{_kind(item)} at place {position} of a list"
+    return _kind(value)
 
 
 def _kind(value: Any) -> str:

@@ -15,7 +15,7 @@ from pytest_edgeai.errors import ModelError, NotCertified
 from pytest_edgeai.gate_selection import RELEASE
 from pytest_edgeai.judge.membership_inference import GATE, judge_membership_inference
 from pytest_edgeai.measure.bench import LoadedRunnable, Samples
-from pytest_edgeai.measure.dataset import Dataset, batching, load_dataset, stage_arrays
+from pytest_edgeai.measure.dataset import Dataset, batching, stage_arrays
 from pytest_edgeai.measure.membership import (
     attack_scores,
     chosen_samples,
@@ -23,11 +23,11 @@ from pytest_edgeai.measure.membership import (
     negated_losses,
 )
 from pytest_edgeai.measure.metrics import check_labels, class_output
-from pytest_edgeai.measure.overlap import check_overlap
 from pytest_edgeai.measure.quality import encode_labels, score, select_outputs
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.preparation import PreparedModel
 from pytest_edgeai.privacy_records import MembershipScores
+from pytest_edgeai.recordings import members_of
 from pytest_edgeai.records import Threshold, Verdict
 from pytest_edgeai.tasks import CLASSIFICATION_TASKS
 from pytest_edgeai.workbench import Workbench, place, title
@@ -101,15 +101,7 @@ def _members(bench: Workbench, candidate: PlannedCandidate, model: PreparedModel
     if model.evaluation.labels is None:
         raise NotCertified("the evaluation data has no labels, and the attack reads the loss")
     bench.progress.step(title(candidate), "reading the members")
-    members = load_dataset(
-        source,
-        model.facts.inputs,
-        directory=bench.session.manifest.directory,
-        needs_labels=True,
-        slices=model.spec.slices,
-    )
-    check_overlap(model.evaluation, members, "member")
-    return members
+    return members_of(bench, candidate.model.name, source)
 
 
 def _wanted(

@@ -28,15 +28,15 @@ from pytest_edgeai.measure.quality import (
 from pytest_edgeai.measure.shadow import Replay, joined, replay_tensors, replay_text, windows
 from pytest_edgeai.measure.shadow_answers import DEFAULT_TOLERANCE, same_answer
 from pytest_edgeai.measure.tokens import INPUT_IDS, load_blocks
-from pytest_edgeai.measure.traffic import Traffic, load_traffic
+from pytest_edgeai.measure.traffic import Traffic
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.production.sampling import SEED
 from pytest_edgeai.production_records import ShadowReplay
+from pytest_edgeai.recordings import SHADOW, traffic_of
 from pytest_edgeai.records import Threshold, Verdict
 from pytest_edgeai.specification import DataSource
 from pytest_edgeai.workbench import Workbench, place, title
 
-SHADOW = "shadow"
 TOLERANCE = "shadow_tolerance"
 BUDGET_S = 15.0
 BUDGET_OF_A_RELEASE_S = 600.0
@@ -85,13 +85,7 @@ def _replay_tensors(
 ) -> tuple[ShadowReplay, Verdict | None]:
     model = bench.model(candidate.model.name)
     bench.progress.step(title(candidate), "reading the recorded traffic")
-    traffic = load_traffic(
-        source,
-        model.facts.inputs,
-        directory=bench.session.manifest.directory,
-        calibration=model.calibration,
-        slices=model.spec.slices,
-    )
+    traffic = traffic_of(bench, candidate.model.name, source)
     requests = traffic.requests
     calls = batching(requests, model.facts.inputs, open_batch=model.spec.batch)
     stated = bench.session.gate_setting(candidate, TOLERANCE)

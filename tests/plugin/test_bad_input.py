@@ -310,7 +310,7 @@ def test_settings_that_only_the_command_line_has(refused: Refused) -> None:
         ("output", "3", "output: a number where a string is needed"),
         ("output", '"logit"', 'output: the model has no output "logit"; allowed: logits'),
         ("classes", '"a"', "classes: a string where a list of strings is needed"),
-        ("classes", "[1]", "classes: a list where a list of strings is needed"),
+        ("classes", "[1]", "classes: a number at place 1 of a list where a list of strings"),
         ("classes", '["a", "b", "c", "a"]', 'classes: class "a" is named twice'),
         ("classes", '["a", "b"]', "classes: 2 classes are named, and the model's output has 4"),
         ("batch", "0", "batch: 0 is no number that can be used; allowed: a whole number from 1 to"),

@@ -121,7 +121,7 @@ def test_calibration_samples_are_left_out(
     assert "50 requests left out" in found["reason"]
     run = replayed({"features": seen})
     assert "all 50 requests are calibration samples" in one_line(run)
-    assert run.code == 1
+    assert run.code == 4
 
 
 def test_required_without_traffic_is_not_certified(replayed: Callable[..., Run]) -> None:
@@ -157,5 +157,7 @@ def test_poor_headers_are_one_line_before_anything_runs(
 def test_times_that_go_back_are_one_line(recorded: Arrays, replayed: Callable[..., Run]) -> None:
     times = recorded["timestamps"].copy()
     times[17] = 0
-    text = one_line(replayed({**recorded, "timestamps": times}))
+    run = replayed({**recorded, "timestamps": times})
+    text = one_line(run)
+    assert run.code == 4
     assert '"timestamps" go back at request 17' in text

@@ -191,3 +191,11 @@ def test_an_unknown_option_of_a_recipe_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r'unknown key "mod".*Did you mean "mode"'):
         read(tmp_path, GOOD + recipe)
+
+
+def test_advisories_are_an_archive_or_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "osv").mkdir()
+    assert read(tmp_path, GOOD + '[production]\nadvisories = "osv"\n').production is not None
+    (tmp_path / "all.zip").write_bytes(b"half of a download")
+    with pytest.raises(UserError, match=r'"all.zip" is no export of advisories'):
+        read(tmp_path, GOOD + '[production]\nadvisories = "all.zip"\n')
