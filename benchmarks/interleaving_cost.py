@@ -27,11 +27,13 @@ from pytest_edgeai.measure.bench import LoadedRunnable
 from pytest_edgeai.measure.latency import (
     ROUNDS_BETWEEN_LOOKS,
     Rounds,
-    lead_in_calls,
     paired,
+    run_relayed,
     run_round,
     settled,
 )
+from pytest_edgeai.measure.lead_in import lead_in_calls
+from pytest_edgeai.measure.relay import relay
 from pytest_edgeai.records import Threshold
 from pytest_edgeai.selfcheck.workload import Workshop
 
@@ -45,13 +47,18 @@ def in_turns(models: Sequence[LoadedRunnable], lead_in: Sequence[int], rounds: i
     measured = Rounds.of(2)
     generator = random.Random()
     begin = time.perf_counter()
-    for index in range(rounds):
-        run_round(models, lead_in, measured, generator, 0)
-        if index % ROUNDS_BETWEEN_LOOKS == ROUNDS_BETWEEN_LOOKS - 1:
-            timings = paired(measured, cpu_time_is_valid=True)
-            speed_decided(timings, UNDECIDED)
-            is_contended(timings)
-    return time.perf_counter() - begin
+    with relay(models if min(lead_in) else ()) as handing_over:
+        while len(measured) < rounds:
+            if handing_over is None:
+                run_round(models, lead_in, measured, generator, 0)
+            else:
+                count = rounds - len(measured)
+                run_relayed(models, lead_in, measured, generator, 0, handing_over, count)
+            if len(measured) % ROUNDS_BETWEEN_LOOKS == 0:
+                timings = paired(measured, cpu_time_is_valid=True)
+                speed_decided(timings, UNDECIDED)
+                is_contended(timings)
+        return time.perf_counter() - begin
 
 
 def one_after_the_other(

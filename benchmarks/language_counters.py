@@ -27,7 +27,8 @@ import numpy as np
 from benchmarks.common import ONE_THREAD
 from benchmarks.language_subjects import load
 from pytest_edgeai.measure.language import LanguagePlan, Phase
-from pytest_edgeai.measure.latency import CallTimes, Rounds, run_bursts, summarize
+from pytest_edgeai.measure.latency import Rounds, run_bursts, summarize
+from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.optimize.frameworks.llamacpp import LlamaCpp
 from pytest_edgeai.optimize.frameworks.llamacpp_model import LlamaCppModel
 from pytest_edgeai.stages import STAGE_LIMIT_S
@@ -37,7 +38,7 @@ from pytest_edgeai.worker.timing import time_calls
 
 @dataclass
 class Counted:
-    """A phase of a model of this process; see :class:`pytest_edgeai.measure.latency.Timed`.
+    """A phase of a model of this process; see :class:`pytest_edgeai.measure.timed.Timed`.
 
     Attributes:
         model: the model.

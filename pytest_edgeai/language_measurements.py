@@ -11,7 +11,7 @@ from pytest_edgeai.measure.language import (
     Phase,
     compare_text,
 )
-from pytest_edgeai.measure.latency import Timed
+from pytest_edgeai.measure.timed import Timed
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import OutputSanity, PairedQuality, TokenComparison
 from pytest_edgeai.workbench import Workbench, place, title

@@ -23,7 +23,7 @@ from pytest_edgeai.measure.endurance_models import (
     Spike,
     load_enduring,
 )
-from pytest_edgeai.measure.latency import CallTimes
+from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.records import Artifact, RuntimeOptions
 from pytest_edgeai.selfcheck.workload import Workshop
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pytest_edgeai.descriptors import FrameworkDescriptor
 from pytest_edgeai.errors import MeasurementError
 from pytest_edgeai.measure.dataset import Batching
-from pytest_edgeai.measure.latency import CallTimes, summarize_times, warm_up
+from pytest_edgeai.measure.latency import summarize_times, warm_up
+from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.records import LatencySummary, RuntimeOptions
 from pytest_edgeai.worker.host import MEMORY_ENVIRONMENT, Worker, WorkerSpec
 
@@ -100,19 +101,30 @@ class LoadedRunnable:
 
     def time_calls(self, calls: int) -> CallTimes:
         """Run the bound samples ``calls`` times and return the times of each call."""
+        return _call_times(self._ask_placed("time_calls", calls=calls))
+
+    def listen(self, path: str) -> None:
+        """See :class:`~.timed.TakesTurns`."""
+        self._ask("listen", path=path)
+
+    def join(self, path: str) -> None:
+        """See :class:`~.timed.TakesTurns`."""
+        self._ask("join", path=path)
+
+    def take_turns(self, calls: Sequence[int], number: int) -> list[CallTimes]:
+        """See :class:`~.timed.TakesTurns`."""
+        # Whoever waits says so before both are given up on, so that the other one is told apart.
+        limit_s = max(self._time_limit_s - 5.0, 0.8 * self._time_limit_s)
+        answer = self._ask_placed("take_turns", calls=calls, number=number, limit_s=limit_s)
+        return [_call_times(turn) for turn in answer["turns"]]
+
+    def _ask_placed(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
+        """Ask for timed calls on the core that was chosen for them."""
         core, self._next_core = self._next_core, None
-        answer = self._ask("time_calls", handle="model", calls=calls, core=core)
+        answer: Mapping[str, Any] = self._ask(operation, handle="model", core=core, **arguments)
         if not answer["placed"]:
             self._core, self._can_be_placed = _UNKNOWN_CORE, False
-        preemptions = answer["preemptions"]
-        return CallTimes(
-            np.asarray(answer["wall_ns"], dtype=np.int64),
-            np.asarray(answer["cpu_ns"], dtype=np.int64),
-            # Windows counts none; contention shows in wall against CPU time there.
-            np.zeros(calls, dtype=np.int64)
-            if preemptions is None
-            else np.asarray(preemptions, dtype=np.int64),
-        )
+        return answer
 
     def run_on(self, core: int | None) -> bool:
         """Put the worker on one core, ``None`` on all; return whether that was done.
@@ -201,6 +213,14 @@ class LoadedRunnable:
         return self._worker.request(
             operation, time_limit_s=limit_s, on_progress=on_progress, **arguments
         )
+
+
+def _call_times(answer: Mapping[str, Any]) -> CallTimes:
+    wall_ns, cpu_ns = (np.asarray(answer[name], dtype=np.int64) for name in ("wall_ns", "cpu_ns"))
+    preemptions = answer["preemptions"]
+    # Windows counts none; contention shows in wall against CPU time there.
+    counted = np.zeros_like(wall_ns) if preemptions is None else preemptions
+    return CallTimes(wall_ns, cpu_ns, np.asarray(counted, dtype=np.int64))
 
 
 def close_all(models: Iterable[LoadedRunnable]) -> None:

@@ -10,8 +10,8 @@ from pytest_edgeai.measure.latency import (
     ROUNDS_PER_ATTEMPT,
     WARM_UP_CALLS,
     WARM_UP_SHARE,
-    lead_in_calls,
 )
+from pytest_edgeai.measure.lead_in import lead_in_calls
 from pytest_edgeai.measure.warmup import FEWEST_CALLS, WINDOW_CALLS, WINDOW_NS
 
 REQUEST_NS = 300_000

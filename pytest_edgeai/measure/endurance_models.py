@@ -11,7 +11,7 @@ import numpy as np
 
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
 from pytest_edgeai.measure.language import MODEL, LanguagePlan, LoadedLanguageRunnable
-from pytest_edgeai.measure.latency import CallTimes, Timed
+from pytest_edgeai.measure.timed import CallTimes, Timed
 
 STREAMS = 4
 """Calls at the same time in a spike: what a device serves at most, and twice the cores of most."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pytest_edgeai.measure.bench import (
     Samples,
     measure_in_fresh_process,
 )
-from pytest_edgeai.measure.latency import CallTimes
+from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.records import OutputSanity, PairedQuality, TokenComparison
 from pytest_edgeai.worker.host import Worker, WorkerSpec
 
@@ -95,6 +95,19 @@ class LoadedLanguageRunnable(LoadedRunnable):
 
     def time_phase(self, phase: Phase, calls: int) -> CallTimes:
         """Run one phase ``calls`` times; see :meth:`LoadedRunnable.time_calls`."""
+        self._bind(phase)
+        return super().time_calls(calls)
+
+    def take_turns_in(self, phase: Phase, calls: Sequence[int], number: int) -> list[CallTimes]:
+        """Take turns in one phase; see :meth:`LoadedRunnable.take_turns`."""
+        self._bind(phase)
+        return super().take_turns(calls, number)
+
+    def take_turns(self, calls: Sequence[int], number: int) -> list[CallTimes]:
+        """Decode one token in each call; see :meth:`LoadedRunnable.take_turns`."""
+        return self.take_turns_in("decode", calls, number)
+
+    def _bind(self, phase: Phase) -> None:
         if self._bound_phase != phase:
             self._bound_phase = None
             self._ask(
@@ -106,7 +119,6 @@ class LoadedLanguageRunnable(LoadedRunnable):
                 tokens=self.plan.tokens_of(phase),
             )
             self._bound_phase = phase
-        return super().time_calls(calls)
 
     def time_calls(self, calls: int) -> CallTimes:
         """Decode one token ``calls`` times at the same depth of the cache."""
@@ -139,7 +151,7 @@ class LoadedLanguageRunnable(LoadedRunnable):
 
 
 class TimedPhase:
-    """One phase of a loaded language model; see :class:`pytest_edgeai.measure.latency.Timed`."""
+    """One phase of a loaded language model; see :class:`pytest_edgeai.measure.timed.Timed`."""
 
     def __init__(self, model: LoadedLanguageRunnable, phase: Phase) -> None:
         """Time ``phase`` of ``model``."""
@@ -154,6 +166,18 @@ class TimedPhase:
     def run_on(self, core: int | None) -> bool:
         """See :meth:`~pytest_edgeai.measure.bench.LoadedRunnable.run_on`."""
         return self._model.run_on(core)
+
+    def listen(self, path: str) -> None:
+        """See :class:`~.timed.TakesTurns`."""
+        self._model.listen(path)
+
+    def join(self, path: str) -> None:
+        """See :class:`~.timed.TakesTurns`."""
+        self._model.join(path)
+
+    def take_turns(self, calls: Sequence[int], number: int) -> list[CallTimes]:
+        """See :class:`~.timed.TakesTurns`."""
+        return self._model.take_turns_in(self._phase, calls, number)
 
 
 def compare_text(

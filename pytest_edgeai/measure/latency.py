@@ -3,10 +3,10 @@
 A model that has waited for its turn finds its weights gone from the caches, so its first call costs
 up to 0.5 ms more than in a loop: twice the time of a small quantized model, and nothing next to
 the large one that it is compared with. Every turn therefore begins with calls that are not judged
-(:func:`lead_in_calls`) and ends with the one that is. More judged calls in a turn would come
-cheaper, but successive calls share their disturbances: with five of them the signs of the CPU
-channel had an autocorrelation of 0.3 to 0.5 (0 to 0.03 with one), and its error rate is promised
-for independent signs only.
+(:mod:`~.lead_in`) and ends with the one that is. More judged calls in a turn would come cheaper,
+but successive calls share their disturbances: with five of them the signs of the CPU channel had an
+autocorrelation of 0.3 to 0.5 (0 to 0.03 with one), and its error rate is promised for independent
+signs only.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from pytest_edgeai.measure.cores import ROUNDS_ON_A_CORE, place
+from pytest_edgeai.measure.lead_in import lead_in_calls
+from pytest_edgeai.measure.relay import Relay, relay
+from pytest_edgeai.measure.timed import CallTimes, Timed
 from pytest_edgeai.measure.waiting import JUDGED_ROUNDS, Clock, Patience
 from pytest_edgeai.measure.warmup import MOST_NS, WarmUp, settle
 from pytest_edgeai.records import BoolArray, Int64Array, LatencySummary, PairedTimings
@@ -35,40 +37,8 @@ WARM_UP_SHARE = 0.25
 ROUNDS_PER_ATTEMPT = 300
 ROUNDS_BETWEEN_LOOKS = 5
 PAUSE_BETWEEN_ATTEMPTS_S = 2.0
-LEAD_IN_CALLS = 16
-LEAD_IN_NS = 12_000_000
-LEAD_IN_NEEDLESS_NS = 16_000_000
 BURST_CALLS = 256
 BURST_NS = 60_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class CallTimes:
-    """Times of consecutive calls of one model; every array is int64 of shape ``(calls,)``.
-
-    Attributes:
-        wall_ns: wall time of each call.
-        cpu_ns: CPU time of the process during each call.
-        preemptions: involuntary context switches during each call.
-    """
-
-    wall_ns: Int64Array
-    cpu_ns: Int64Array
-    preemptions: Int64Array
-
-
-class Timed(Protocol):
-    """A loaded model with one sample bound to it."""
-
-    cpu_time_is_valid: bool
-
-    def time_calls(self, calls: int) -> CallTimes:
-        """Run the bound sample ``calls`` times and return the times of each call."""
-        ...
-
-    def run_on(self, core: int | None) -> bool:
-        """See :class:`~.cores.Placed`."""
-        ...
 
 
 @dataclass
@@ -120,22 +90,6 @@ class Rounds:
         """Add a wait after the last round."""
         self.wait_before_round.append(len(self))
         self.wait_ns.append(round(seconds * 1e9))
-
-
-def lead_in_calls(call_ns: float) -> int:
-    """Return how many calls begin a turn of a model whose call takes ``call_ns``.
-
-    As many of :data:`LEAD_IN_CALLS` as take no longer than :data:`LEAD_IN_NS` together, but one at
-    least; none where 0.5 ms are within 3% of a call (:data:`LEAD_IN_NEEDLESS_NS`). Measured by
-    position in the turn, against a loop, on a shared machine: quantized models of 0.05 to 0.3 ms
-    take 1.6 to 3 times as long in the first call, 1.03 to 1.15 in the second, 1.0 in the fifth;
-    one of 0.8 ms and 6 MB of weights 1.65, 1.25, and 1.03 to 1.09 in the sixth; float32 models of
-    3 to 4 ms 1.01 to 1.06 in the first and 1.02 in the second. Half as many calls left the medians
-    of the small quantized models 4% to 7% above a loop's.
-    """
-    if call_ns > LEAD_IN_NEEDLESS_NS:
-        return 0
-    return max(1, min(LEAD_IN_CALLS, int(LEAD_IN_NS / max(call_ns, 1.0))))
 
 
 def settled(models: Sequence[Timed], *, limit_s: float = MOST_NS / 1e9) -> list[WarmUp]:
@@ -202,10 +156,50 @@ def run_round(
     core = place(models, rounds.core, rounds.preempted, generator, keep=keep)
     order = list(range(len(models)))
     generator.shuffle(order)
+    turns = [
+        models[index].time_calls(lead_in[index] + (kept[index] if kept else 1)) for index in order
+    ]
+    _add_round(rounds, models, order, turns, lead_in, core, attempt)
+
+
+def run_relayed(
+    models: Sequence[Timed],
+    lead_in: Sequence[int],
+    rounds: Rounds,
+    generator: random.Random,
+    attempt: int,
+    relay: Relay,
+    count: int,
+) -> None:
+    """Take ``count`` rounds as :func:`run_round` does, with the models handing over by themselves.
+
+    No more than are left on the core of the last round are taken.
+    """
+    on_core = len(rounds) % ROUNDS_ON_A_CORE
+    core = place(models, rounds.core, rounds.preempted, generator, keep=on_core > 0)
+    orders = []
+    for _ in range(min(count, ROUNDS_ON_A_CORE - on_core)):
+        order = list(range(len(models)))
+        generator.shuffle(order)
+        orders.append(order)
+    times = iter(relay.run([(index, lead_in[index] + 1) for order in orders for index in order]))
+    for order in orders:
+        turns = [next(times) for _ in order]
+        _add_round(rounds, models, order, turns, lead_in, core, attempt)
+
+
+def _add_round(
+    rounds: Rounds,
+    models: Sequence[Timed],
+    order: Sequence[int],
+    turns: Sequence[CallTimes],
+    lead_in: Sequence[int],
+    core: int,
+    attempt: int,
+) -> None:
     calls = preempted = 0
-    for index in order:
+    for index, times in zip(order, turns, strict=True):
         count = lead_in[index]
-        times = models[index].time_calls(count + (kept[index] if kept else 1))
         calls += len(times.preemptions)
         preempted += int(np.count_nonzero(times.preemptions))
         rounds.lead_in_wall_ns[index].extend(times.wall_ns[:count].tolist())
@@ -324,34 +318,40 @@ def interleave(
     warm_ups = settled(models, limit_s=WARM_UP_SHARE * budget_s)
     _note(warm_ups, rounds)
     lead_in = [lead_in_calls(known.call_ns) for known in warm_ups]
-    while True:
-        for _ in range(ROUNDS_PER_ATTEMPT):
-            run_round(models, lead_in, rounds, generator, attempt)
-            spent = clock.now_s() >= deadline
-            if not spent and len(rounds) < next_look:
-                continue
-            next_look = len(rounds) + max(ROUNDS_BETWEEN_LOOKS, len(rounds) // 50)
-            timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
-            progress(len(rounds), clock.now_s() - started)
-            if decided(timings):
-                return timings, False
-            if spent:
-                return timings, True
-            if len(rounds) < judged + JUDGED_ROUNDS:
-                continue
-            contended = is_contended(timings.between(judged, len(rounds)))
-            judged = len(rounds)
-            wait_s = min(patience.wait_s(contended=contended), deadline - clock.now_s())
-            if wait_s > 0:
-                waiting(len(rounds), wait_s)
-                clock.sleep(wait_s)
-                rounds.note_wait(wait_s)
-                _warm_again(models, warm_ups, rounds)
-        if clock.now_s() + PAUSE_BETWEEN_ATTEMPTS_S >= deadline:
-            return paired(rounds, cpu_time_is_valid=cpu_time_is_valid), True
-        clock.sleep(PAUSE_BETWEEN_ATTEMPTS_S)
-        _warm_again(models, warm_ups, rounds)
-        attempt += 1
+    with relay(models if min(lead_in) else ()) as handing_over:
+        while True:
+            end = len(rounds) + ROUNDS_PER_ATTEMPT
+            while len(rounds) < end:
+                if handing_over is None:
+                    run_round(models, lead_in, rounds, generator, attempt)
+                else:
+                    count = min(next_look, end) - len(rounds)
+                    run_relayed(models, lead_in, rounds, generator, attempt, handing_over, count)
+                spent = clock.now_s() >= deadline
+                if not spent and len(rounds) < next_look:
+                    continue
+                next_look = len(rounds) + max(ROUNDS_BETWEEN_LOOKS, len(rounds) // 50)
+                timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
+                progress(len(rounds), clock.now_s() - started)
+                if decided(timings):
+                    return timings, False
+                if spent:
+                    return timings, True
+                if len(rounds) < judged + JUDGED_ROUNDS:
+                    continue
+                contended = is_contended(timings.between(judged, len(rounds)))
+                judged = len(rounds)
+                wait_s = min(patience.wait_s(contended=contended), deadline - clock.now_s())
+                if wait_s > 0:
+                    waiting(len(rounds), wait_s)
+                    clock.sleep(wait_s)
+                    rounds.note_wait(wait_s)
+                    _warm_again(models, warm_ups, rounds)
+            if clock.now_s() + PAUSE_BETWEEN_ATTEMPTS_S >= deadline:
+                return paired(rounds, cpu_time_is_valid=cpu_time_is_valid), True
+            clock.sleep(PAUSE_BETWEEN_ATTEMPTS_S)
+            _warm_again(models, warm_ups, rounds)
+            attempt += 1
 
 
 def _note(warm_ups: Sequence[WarmUp], rounds: Rounds) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pytest_edgeai.judge.retention import samples_to_ever_decide
 from pytest_edgeai.judge.speed import RESOLUTION_RATIO
-from pytest_edgeai.measure.latency import lead_in_calls
+from pytest_edgeai.measure.lead_in import lead_in_calls
 from pytest_edgeai.records import JSON, Verdict
 from pytest_edgeai.selfcheck.timed import Trial
 

@@ -37,6 +37,7 @@ from pytest_edgeai.worker.memory import memory_growth, peak_meter
 from pytest_edgeai.worker.network import OPERATIONS as NETWORK_OPERATIONS
 from pytest_edgeai.worker.placement import allowed_cores, run_on
 from pytest_edgeai.worker.protocol import ProtocolError, Request
+from pytest_edgeai.worker.relay import Relay
 from pytest_edgeai.worker.resident import memory_now
 from pytest_edgeai.worker.serving import Serving
 from pytest_edgeai.worker.timing import time_calls
@@ -75,6 +76,7 @@ class Service:
         self._operations |= LoadOperations(self._model, self._language.model).operations
         self._operations |= Endurance(self._calls, self._tensors).operations
         self._operations |= Serving(self._model).operations
+        self._operations |= Relay(self._calls, self._cores).operations
 
     @classmethod
     def serve(cls, connection: Connection, start: Request, versions: Mapping[str, str]) -> int:

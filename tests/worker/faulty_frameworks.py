@@ -199,6 +199,35 @@ def touched(size: int) -> mmap.mmap:
     return block
 
 
+class FailsWhenCalled(Faulty):
+    """Loads a model whose third call does what the name of its file says."""
+
+    def load(self, path: Path, runtime: RuntimeOptions) -> Doubling:
+        return ThirdCallFails(path.name)
+
+
+class ThirdCallFails(Doubling):
+    """Doubles twice, and then hangs, raises or ends the process."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self._how = how
+        self._calls = 0
+
+    def bind(self, feeds: Feeds) -> Callable[[], object]:
+        def call() -> object:
+            self._calls += 1
+            if self._calls == 3 and self._how == "ends":
+                os._exit(3)
+            if self._calls == 3 and self._how == "raises":
+                raise ValueError("enough")
+            if self._calls == 3 and self._how == "hangs":
+                time.sleep(600)
+            return self.run(feeds)
+
+        return call
+
+
 class Peaked(Doubling):
     """Keeps a little; each call takes much for a moment."""
 

@@ -13,16 +13,11 @@ from hypothesis import strategies as st
 
 from pytest_edgeai.measure.latency import (
     BURST_CALLS,
-    LEAD_IN_CALLS,
-    LEAD_IN_NEEDLESS_NS,
-    LEAD_IN_NS,
     PAUSE_BETWEEN_ATTEMPTS_S,
     ROUNDS_PER_ATTEMPT,
     WARM_UP_CALLS,
-    CallTimes,
     Rounds,
     interleave,
-    lead_in_calls,
     paired,
     run_bursts,
     run_round,
@@ -31,6 +26,13 @@ from pytest_edgeai.measure.latency import (
     summarize_times,
     warm_up,
 )
+from pytest_edgeai.measure.lead_in import (
+    LEAD_IN_CALLS,
+    LEAD_IN_NEEDLESS_NS,
+    LEAD_IN_NS,
+    lead_in_calls,
+)
+from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.measure.waiting import JUDGED_ROUNDS, LARGEST_WAITING_SHARE, Clock
 from pytest_edgeai.measure.warmup import FEWEST_CALLS, MOST_CALLS, WINDOW_CALLS, WINDOW_NS
 from pytest_edgeai.records import PairedTimings

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_edgeai.errors import MeasurementError
-from pytest_edgeai.measure.latency import CallTimes
 from pytest_edgeai.measure.stability import (
     COMFORT_S,
     FEWEST_BASELINE_CALLS,
@@ -23,6 +22,7 @@ from pytest_edgeai.measure.stability import (
     samples,
     take_turns,
 )
+from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.records import PART_TURNS, StabilitySamples
 from pytest_edgeai.worker.timing import time_calls
 

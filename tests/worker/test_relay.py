@@ -1,0 +1,117 @@
+"""Two workers that hand over to each other, and what happens where one of them cannot."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pytest_edgeai.errors import EdgeAIError, WorkerFailure
+from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
+from pytest_edgeai.measure.dataset import Batching
+from pytest_edgeai.measure.latency import Rounds, run_relayed
+from pytest_edgeai.measure.relay import relay
+from pytest_edgeai.records import RuntimeOptions
+from pytest_edgeai.selfcheck.planted import PlantedModel
+from pytest_edgeai.selfcheck.workload import Workshop
+from pytest_edgeai.worker.host import WorkerSpec
+
+Load = Callable[[str], LoadedRunnable]
+TURNS = [(0, 2), (1, 3), (1, 1), (0, 1), (1, 2), (0, 4)]
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+
+
+@pytest.fixture
+def load(make_spec: Callable[..., WorkerSpec], tmp_path: Path) -> Iterator[Load]:
+    """Return a function that loads a model whose third call does what it is told to."""
+    np.save(tmp_path / "x.npy", np.ones((4, 2), dtype=np.float32))
+    samples = Samples({"x": str(tmp_path / "x.npy")}, 4, Batching(1, fixed=False))
+    spec = make_spec("FailsWhenCalled")
+    with ExitStack() as stack:
+
+        def loaded(how: str, time_limit_s: float = 30.0) -> LoadedRunnable:
+            (tmp_path / how).touch()
+            runnable = Runnable(
+                spec.framework, spec.interpreter, tmp_path / how, RuntimeOptions(threads=1)
+            )
+            model = LoadedRunnable(runnable, samples, time_limit_s=time_limit_s)
+            stack.callback(model.close)
+            return model
+
+        yield loaded
+
+
+def test_every_turn_has_its_calls_and_none_overlaps_another(tmp_path: Path) -> None:
+    model = PlantedModel(repetitions=200)
+    with Workshop(tmp_path).loaded(model, model) as models, relay(models) as handing_over:
+        assert handing_over is not None
+        for _ in range(3):
+            begin = time.perf_counter_ns()
+            times = handing_over.run(TURNS)
+            spent_ns = time.perf_counter_ns() - begin
+            assert [len(each.wall_ns) for each in times] == [calls for _, calls in TURNS]
+            assert 0 < sum(int(each.wall_ns.sum()) for each in times) <= spent_ns
+
+
+def test_rounds_are_counted_placed_and_ordered_as_those_that_are_ordered_one_by_one(
+    tmp_path: Path,
+) -> None:
+    model = PlantedModel(repetitions=1)
+    rounds = Rounds.of(2)
+    with Workshop(tmp_path).loaded(model, model) as models, relay(models) as handing_over:
+        assert handing_over is not None
+        while len(rounds) < 40:
+            run_relayed(models, [3, 1], rounds, random.Random(len(rounds)), 7, handing_over, 8)
+    assert [len(column) for column in rounds.wall_ns] == [40, 40]
+    assert [len(column) for column in rounds.lead_in_wall_ns] == [120, 40]
+    assert set(rounds.order) == {0, 1}
+    assert set(rounds.attempt) == {7}
+    blocks = [rounds.core[begin : begin + 5] for begin in range(0, 40, 5)]
+    assert all(len(set(block)) == 1 for block in blocks)
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize(("how", "words"), [("ends", "exited with code 3"), ("raises", "enough")])
+def test_what_went_wrong_is_told_of_the_model_that_it_happened_to(
+    load: Load, broken: int, how: str, words: str
+) -> None:
+    models = [load("works"), load("works")]
+    models[broken] = load(how)
+    with relay(models) as handing_over:
+        assert handing_over is not None
+        begin = time.monotonic()
+        with pytest.raises(WorkerFailure, match=words):
+            handing_over.run(TURNS)
+        assert time.monotonic() - begin < 20
+
+
+def test_a_call_that_hangs_is_ended_and_told(load: Callable[..., LoadedRunnable]) -> None:
+    models = [load("works", 4.0), load("hangs", 4.0)]
+    with relay(models) as handing_over:
+        assert handing_over is not None
+        with pytest.raises(WorkerFailure, match="no answer within 4 s"):
+            handing_over.run(TURNS)
+    assert [model.alive for model in models] == [True, False]
+
+
+def test_a_series_that_broke_off_leaves_no_turn_to_the_next(load: Load) -> None:
+    models = [load("works"), load("raises")]
+    with relay(models) as handing_over:
+        assert handing_over is not None
+        with pytest.raises(EdgeAIError):
+            handing_over.run(TURNS)
+        times = handing_over.run(TURNS)
+        assert [len(each.wall_ns) for each in times] == [calls for _, calls in TURNS]
+
+
+def test_one_model_alone_and_three_have_nobody_to_hand_over_to(load: Load) -> None:
+    for count in (1, 3):
+        with relay([load("works") for _ in range(count)]) as handing_over:
+            assert handing_over is None
