@@ -43,10 +43,15 @@ class Settings:
     json: Path | None
     junit: Path | None
     markdown: Path | None
+    html: Path | None
     promote: Path | None
     signing_key: Path | None
     certificate_days: int
     allow_proxy: bool
+    search: int | None
+    diagnose: bool
+    fix: bool
+    fix_budget: float
     plan: bool
     history: bool
     against: Path | Literal["last", "best"] | None

@@ -112,6 +112,7 @@ OPTIONS: Final = (
     Option("json", "path", None, "PATH", "write the report as JSON"),
     Option("junit", "path", None, "PATH", "write JUnit XML with one suite per candidate"),
     Option("markdown", "path", None, "PATH", "write the report for a pull request"),
+    Option("html", "path", None, "PATH", "write the report as one self-contained page"),
     Option("promote", "path", None, "DIR", "copy each candidate that passed every gate to DIR"),
     Option(
         "signing_key",
@@ -129,6 +130,34 @@ OPTIONS: Final = (
     ),
     Option(
         "allow_proxy", "flag", False, "", "judge speed on a host that is not of the target's kind"
+    ),
+    Option(
+        "search",
+        "count",
+        None,
+        "TRIALS",
+        "search the space of recipes for the best candidates, and gate those",
+    ),
+    Option(
+        "diagnose",
+        "flag",
+        False,
+        "",
+        "profile each candidate, name its bottleneck and say what to change",
+    ),
+    Option(
+        "fix",
+        "flag",
+        False,
+        "",
+        "apply the remedies of --edge-diagnose one by one, and report what each changed",
+    ),
+    Option(
+        "fix_budget",
+        "seconds",
+        300.0,
+        "SECONDS",
+        "longest time of --edge-fix per candidate (default: 300)",
     ),
     Option("plan", "flag", False, "", "print the assessment and the plan, and run nothing"),
     Option(

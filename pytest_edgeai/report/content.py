@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_edgeai.advice_records import Advice, FixAttempt
+from pytest_edgeai.profile_records import CandidateProfile
 from pytest_edgeai.records import JSON, Artifact, HostFacts, Recipe, Stage, Verdict
+from pytest_edgeai.search_records import SearchReport
 
 SCHEMA = "pytest-edgeai/report/1"
 
@@ -46,6 +49,10 @@ class CandidateReport:
         unavailable: why it was not made, with what to do; empty where its framework is there.
         demanded: whether the user named its framework, so that being unavailable is a failure.
         gate_seconds: gate name to how long its test took.
+        profile: what its calls and its baseline's do with their time; ``None`` where that was not
+            looked into.
+        advice: what to change, the most promising first.
+        fixes: remedies that were applied.
     """
 
     id: str
@@ -61,6 +68,9 @@ class CandidateReport:
     unavailable: str = ""
     demanded: bool = False
     gate_seconds: Mapping[str, float] = field(default_factory=dict)
+    profile: CandidateProfile | None = None
+    advice: tuple[Advice, ...] = ()
+    fixes: tuple[FixAttempt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class ModelReport:
         baseline_stage: how the baseline measured; ``None`` where it was not measured.
         candidates: in the order of the plan.
         problem: why no candidate could be gated; empty where there is no such problem.
+        searches: target name to the search for it.
     """
 
     name: str
@@ -92,6 +103,7 @@ class ModelReport:
     problem: str = ""
     baseline_precision: str = ""
     effort: JSON = None
+    searches: Mapping[str, SearchReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ COPIED = "serving"
 
 BASE = {
     "__init__",
+    "advice_records",
     "descriptors",
     "digests",
     "errors",
@@ -46,9 +47,11 @@ BASE = {
     "load_records",
     "privacy_records",
     "production_records",
+    "profile_records",
     "records",
     "rollout_records",
     "samples",
+    "search_records",
     "specification",
     "tasks",
 }
