@@ -62,6 +62,7 @@ class FixAttempt:
         seconds: how long making and judging it took.
         kept: whether later remedies build on it.
         problem: why it could not be applied; empty where it was.
+        note: what a reader of its figures should know.
     """
 
     rule: str
@@ -73,3 +74,4 @@ class FixAttempt:
     seconds: float
     kept: bool
     problem: str = ""
+    note: str = ""

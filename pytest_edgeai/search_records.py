@@ -8,6 +8,10 @@ from typing import Literal, TypeAlias
 
 from pytest_edgeai.records import JSON, Recipe, RuntimeOptions
 
+DEFAULT_WEIGHTS: Mapping[str, float] = {"speedup": 0.5, "accuracy_retained": 0.3, "memory_cut": 0.2}
+"""What each objective counts for where a manifest says nothing; an objective that is not named here
+counts for nothing."""
+
 TrialState: TypeAlias = Literal["screened-out", "measured", "finalist", "failed"]
 
 
@@ -39,6 +43,10 @@ class Trial:
             ``energy_retained``) to what was measured; on the selection data alone.
         seconds: how long it took.
         reason: why it ended there, in one sentence.
+        size_bytes: size of its artifact; 0 where it was not made.
+        misses: gates whose threshold its figures do not reach, ``surely`` where the intervals say
+            so and ``likely`` where the estimates do.
+        batch: samples per call, where that was searched.
     """
 
     number: int
@@ -48,6 +56,9 @@ class Trial:
     figures: Mapping[str, Figure]
     seconds: float
     reason: str = ""
+    size_bytes: int = 0
+    misses: Mapping[str, Literal["likely", "surely"]] = field(default_factory=dict)
+    batch: int | None = None
 
 
 @dataclass(frozen=True)

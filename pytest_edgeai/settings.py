@@ -23,8 +23,8 @@ class Option:
 
     Attributes:
         name: key under ``[settings]``; also the stem of its flag and environment variable.
-        kind: ``names``, ``choice``, ``path``, ``reference``, ``seconds``, ``count``, ``flag`` or
-            ``thresholds``.
+        kind: ``names``, ``choice``, ``path``, ``reference``, ``seconds``, ``count``, ``flag``,
+            ``text`` or ``thresholds``.
         default: value where nobody sets it.
         metavar: placeholder in ``--help``.
         help: one line for ``--help``.
@@ -212,6 +212,20 @@ OPTIONS: Final = (
         "agree|cpu-led|wall-only",
         "which clock decides on speed (default: wall and CPU time must agree)",
         ("agree", "cpu-led", "wall-only"),
+    ),
+    Option(
+        "carbon_region",
+        "text",
+        None,
+        "REGION",
+        "report the emissions of a region: DEU, USA/california, SWE/SE3, gcp/europe-west1",
+    ),
+    Option(
+        "sysfs",
+        "path",
+        None,
+        "DIR",
+        "where energy counters are read in a container that sees the host's sysfs elsewhere",
     ),
     Option(
         "time_limit", "seconds", 900.0, "SECONDS", "longest time that one step of a worker may take"

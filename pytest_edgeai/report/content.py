@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_edgeai.advice_records import Advice, FixAttempt
+from pytest_edgeai.energy_records import EnergyReport
 from pytest_edgeai.profile_records import CandidateProfile
-from pytest_edgeai.records import JSON, Artifact, HostFacts, Recipe, Stage, Verdict
-from pytest_edgeai.search_records import SearchReport
+from pytest_edgeai.records import JSON, Artifact, HostFacts, Recipe, RuntimeOptions, Stage, Verdict
+from pytest_edgeai.search_records import DEFAULT_WEIGHTS, SearchReport
 
 SCHEMA = "pytest-edgeai/report/1"
 
@@ -53,6 +54,8 @@ class CandidateReport:
             looked into.
         advice: what to change, the most promising first.
         fixes: remedies that were applied.
+        runtime: how it runs where a search found more than a recipe; ``None``: as the settings say.
+        energy: energy per inference of both models; ``None`` where it was not looked into.
     """
 
     id: str
@@ -71,6 +74,8 @@ class CandidateReport:
     profile: CandidateProfile | None = None
     advice: tuple[Advice, ...] = ()
     fixes: tuple[FixAttempt, ...] = ()
+    energy: EnergyReport | None = None
+    runtime: RuntimeOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class ModelReport:
         candidates: in the order of the plan.
         problem: why no candidate could be gated; empty where there is no such problem.
         searches: target name to the search for it.
+        weights: objective name to what it counts for in the recommendation.
     """
 
     name: str
@@ -104,6 +110,7 @@ class ModelReport:
     baseline_precision: str = ""
     effort: JSON = None
     searches: Mapping[str, SearchReport] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
 
 
 @dataclass(frozen=True)
