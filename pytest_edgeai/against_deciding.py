@@ -29,7 +29,7 @@ def decide_no_slower(
     found = _nothing_to_compare(bench, candidate, threshold, NO_SLOWER)
     if isinstance(found, Verdict):
         return found
-    mode, threads = bench.session.settings.clock, bench.session.settings.threads
+    mode, threads = bench.session.settings.clock, candidate.threads(bench.session.settings.threads)
     timings, spent = timing.timings(
         bench,
         found.candidate,

@@ -80,7 +80,7 @@ def provenance_of(session: Session, model: ModelReport, candidate: CandidateRepo
     return Provenance(
         data=evidence.read_record(f"{model.name}/{DATA_RECORD}") or _NO_DATA,
         versions=environment_of(session, planned).versions if planned else {},
-        threads=session.settings.threads,
+        threads=planned.threads(session.settings.threads) if planned else session.settings.threads,
         allow_proxy=session.settings.allow_proxy,
         reference=evidence.read_record(f"{model.name}/{candidate.recipe.id}/reference"),
         license=planned.model.license if planned else "",

@@ -43,10 +43,15 @@ class Settings:
     json: Path | None
     junit: Path | None
     markdown: Path | None
+    html: Path | None
     promote: Path | None
     signing_key: Path | None
     certificate_days: int
     allow_proxy: bool
+    search: int | None
+    diagnose: bool
+    fix: bool
+    fix_budget: float
     plan: bool
     history: bool
     against: Path | Literal["last", "best"] | None
@@ -57,6 +62,8 @@ class Settings:
     threads: int
     across: tuple[str, ...]
     clock: Literal["agree", "cpu-led", "wall-only"]
+    carbon_region: str | None
+    sysfs: Path | None
     time_limit: float
     origins: Mapping[str, str]
 
@@ -238,6 +245,12 @@ def _parse_flag(option: Option, raw: Any, where: str, base: Path) -> bool:
     raise UserError(f"{raw!r} is neither true nor false", where=where, allowed="true, false")
 
 
+def _parse_text(option: Option, raw: Any, where: str, base: Path) -> str:
+    if not isinstance(raw, str) or not raw.strip() or not raw.isprintable():
+        raise UserError(f"{raw!r} is no text", where=where, allowed=option.metavar)
+    return raw.strip()
+
+
 def _parse_thresholds(option: Option, raw: Any, where: str, base: Path) -> dict[str, str]:
     if isinstance(raw, Mapping):
         for gate, value in raw.items():
@@ -268,6 +281,7 @@ _PARSERS: Mapping[str, Callable[[Option, Any, str, Path], Any]] = {
     "seconds": _parse_seconds,
     "count": _parse_count,
     "flag": _parse_flag,
+    "text": _parse_text,
     "thresholds": _parse_thresholds,
 }
 

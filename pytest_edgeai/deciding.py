@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_edgeai import measurements, timing
+from pytest_edgeai.energy_measurements import try_energy
 from pytest_edgeai.judge.artifact import judge_artifact_size, judge_precision
 from pytest_edgeai.judge.embedding import TAIL_LIMIT
 from pytest_edgeai.judge.latency import (
@@ -56,7 +57,7 @@ def decide_slice_retained(
 
 def decide_speedup(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> Verdict:
     """Interleaved timings, judged by the sequential test on wall and CPU time."""
-    mode, threads = bench.session.settings.clock, bench.session.settings.threads
+    mode, threads = bench.session.settings.clock, candidate.threads(bench.session.settings.threads)
     timings, spent = timing.timings(
         bench,
         candidate,
@@ -64,6 +65,7 @@ def decide_speedup(bench: Workbench, candidate: PlannedCandidate, threshold: Thr
     )
     verdict = judge_speed(timings, threshold, budget_spent=spent, mode=mode, threads=threads)
     try_stages(bench, candidate)
+    try_energy(bench, candidate)
     return with_token_rates(bench, candidate, verdict, timings, "decode")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from pytest_edgeai.assess.hardware import read_host
 from pytest_edgeai.collect import ManifestFile, one_item_per_problem
 from pytest_edgeai.comparison import VERDICTS, marker_overrides
 from pytest_edgeai.display import TerminalDisplay
+from pytest_edgeai.energy_measurements import check_energy_settings
 from pytest_edgeai.errors import UserError, unknown_word
 from pytest_edgeai.files import check_writable_directory
 from pytest_edgeai.invocation import (
@@ -30,12 +31,17 @@ from pytest_edgeai.preflight import preflight
 from pytest_edgeai.progress import Progress
 from pytest_edgeai.publishing import Publisher
 from pytest_edgeai.records import Verdict
+from pytest_edgeai.search_table import searched_settings
 from pytest_edgeai.session import Session, open_session
 from pytest_edgeai.shipped import catalogue
 from pytest_edgeai.workbench import Workbench
 
+if TYPE_CHECKING:
+    from pytest_edgeai.searching import Searcher
+
 DRIVER = pytest.StashKey["Driver"]()
 PLUGIN_NAME = "edgeai-driver"
+AFTER_GATES = "edgeai-after-gates"
 FIXTURE_MODULES = ("candidates", "onnxruntime", "openvino", "olive", "llamacpp", "mlx")
 NAME_MARKERS = ("edge_target", "edge_framework", "edge_model")
 
@@ -52,6 +58,9 @@ def activate(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     config.stash[DRIVER] = driver
     config.pluginmanager.register(driver, PLUGIN_NAME)
+    after = driver.after_gates()
+    if after is not None:
+        config.pluginmanager.register(after, AFTER_GATES)
     for name in FIXTURE_MODULES:
         config.pluginmanager.import_plugin(f"pytest_edgeai.fixtures.{name}")
 
@@ -90,7 +99,7 @@ class Driver:
             check_writable_directory(cache, self._origin("cache_dir"))
             _ignore_in_git(cache, chosen=self.settings.cache_dir is not None)
         self.session: Session = open_session(
-            self.settings,
+            searched_settings(self.settings, manifest.search),
             known,
             manifest,
             read_host(),
@@ -102,6 +111,8 @@ class Driver:
             run_id=run_id(config),
             cache_directory=cache,
         )
+        if not self._runs_nothing and not is_worker(config):
+            check_energy_settings(self.settings)
         if isinstance(self.settings.against, Path):
             check_against(self.settings.against, self.settings.where("against"))
         self.unusable: Mapping[str, UserError] = {}
@@ -110,6 +121,7 @@ class Driver:
         if not self._runs_nothing and not is_worker(config):
             self._claim = RunClaim(cache / "evidence", self.session.run_id)
             sweep_temporary_files()
+        self._searcher = self._make_searcher()
         self.publisher = Publisher(config, self.session)
         self._collect_manifest()
 
@@ -122,6 +134,14 @@ class Driver:
         if self._workbench is None:
             self._workbench = Workbench(self.session, self.progress, self._tell)
         return self._workbench
+
+    def after_gates(self) -> object | None:
+        """Return the plugin that runs behind the last verdict; ``None`` where nothing follows."""
+        if not self.settings.fix or self._runs_nothing or is_worker(self.config):
+            return None
+        from pytest_edgeai.after_gates import AfterGates
+
+        return AfterGates(self.workbench, self.ledger)
 
     def _tell(self, candidate: PlannedCandidate, verdict: Verdict) -> None:
         self.config.hook.pytest_edgeai_verdict(
@@ -154,7 +174,41 @@ class Driver:
 
     def pytest_report_header(self) -> list[str]:
         """Say what is gated, where, and which settings somebody set."""
-        return self.publisher.header()
+        searches = self._searcher.header() if self._searcher else []
+        return [*self.publisher.header(), *(f"edgeai: {line}" for line in searches)]
+
+    def pytest_sessionstart(self) -> None:
+        """Search before the processes of pytest-xdist start, where there are some."""
+        if self._distributed():
+            self._search()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Search before anything is collected, below the header."""
+        if not self._distributed():
+            self._search()
+
+    def _search(self) -> None:
+        """Search where that was asked for; only the controlling process does."""
+        if self._searcher is None or self._runs_nothing:
+            return
+        try:
+            self.session = self._searcher.search(self.progress)
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from None
+        self.publisher.use(self.session)
+
+    def _make_searcher(self) -> Searcher | None:
+        """Return what searches; in a process of pytest-xdist, take over what was found."""
+        if self.settings.search is None or self.settings.history:
+            return None
+        # Searching judges, which imports SciPy, which no other session needs this early.
+        from pytest_edgeai.searching import Searcher, with_finalists
+
+        if is_worker(self.config):
+            self.session = with_finalists(self.session)
+            return None
+        return Searcher(self.session)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Parametrize tests that use a candidate over the plan."""
@@ -212,7 +266,7 @@ class Driver:
             self.publisher.print_history()
             return True
         if self.settings.plan:
-            self.publisher.print_plan()
+            self.publisher.print_plan(self._searcher.space() if self._searcher else ())
             return True
         if self._runs_nothing or is_worker(self.config) or session.testsfailed:
             return None

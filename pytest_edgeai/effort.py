@@ -269,7 +269,7 @@ def _rounds(
         frameworks = (candidate.recipe.framework, candidate.baseline_framework)
         procedure = choose(
             call.ns if call else 0.0,
-            threads=session.settings.threads,
+            threads=candidate.threads(session.settings.threads),
             cpu_time_is_valid=all(
                 session.catalogue.frameworks[name].cpu_time_is_valid for name in frameworks
             ),

@@ -131,7 +131,7 @@ def with_cache_and_mapping(verdict: Verdict, samples: MemorySamples) -> Verdict:
 def _phase_speed(
     bench: Workbench, candidate: PlannedCandidate, threshold: Threshold, phase: Phase, gate: str
 ) -> Verdict:
-    mode, threads = bench.session.settings.clock, bench.session.settings.threads
+    mode, threads = bench.session.settings.clock, candidate.threads(bench.session.settings.threads)
     timings, spent = timing.timings(
         bench,
         candidate,

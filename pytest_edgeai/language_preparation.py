@@ -11,6 +11,7 @@ from pytest_edgeai.measure.bench import Samples
 from pytest_edgeai.measure.dataset import Batching, Dataset, stage_arrays
 from pytest_edgeai.measure.language import PERPLEXITY, LanguagePlan
 from pytest_edgeai.measure.overlap import check_overlap
+from pytest_edgeai.measure.parts import take_part
 from pytest_edgeai.measure.tokens import INPUT_IDS, Tokenize, load_blocks, prompt_tokens
 from pytest_edgeai.preparation import PreparedModel
 from pytest_edgeai.records import ModelFacts
@@ -39,12 +40,15 @@ def prepare_language_model(
         )
     facts = read_model(spec.path, with_hash=True)
     evaluation = _load(spec, spec.data, facts, directory, tokenize)
+    if spec.part is not None:
+        evaluation = take_part(evaluation, spec.part)
     samples = _stage(evaluation, scratch / spec.name / "evaluation")
     context_tokens = evaluation.arrays[INPUT_IDS].shape[1]
     calibration = calibration_samples = None
     if spec.calibration is not None:
         calibration = _load(spec, spec.calibration, facts, directory, tokenize)
-        check_overlap(evaluation, calibration)
+        if spec.calibration is not spec.data:
+            check_overlap(evaluation, calibration)
         calibration_samples = _stage(calibration, scratch / spec.name / "calibration")
     return PreparedModel(
         spec=spec,

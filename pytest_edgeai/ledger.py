@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from pytest_edgeai import __version__
+from pytest_edgeai.advising import advice_for, fixes_of
 from pytest_edgeai.configuration import describe_origins
+from pytest_edgeai.energy_records import energy_from_json
 from pytest_edgeai.evidence import EvidenceStore
 from pytest_edgeai.judge.score import Side, score
 from pytest_edgeai.judge.verdict import chance_of_a_wrong_verdict, worst_by_gate
 from pytest_edgeai.measure.quality import quality_from_arrays
 from pytest_edgeai.plan.selection import PlannedCandidate
+from pytest_edgeai.profile_json import profile_from_json
+from pytest_edgeai.profile_records import CandidateProfile
 from pytest_edgeai.promote.decision import blocked_by
 from pytest_edgeai.records import (
     JSON,
@@ -27,6 +31,7 @@ from pytest_edgeai.records import (
     Verdict,
 )
 from pytest_edgeai.report.content import CandidateReport, HostReport, ModelReport, Report
+from pytest_edgeai.search_reading import REPORTS, reports_from_json
 from pytest_edgeai.session import Session
 
 Key = tuple[str, str, str]
@@ -126,6 +131,8 @@ def build_report(
                 problem=problems.get(name, ""),
                 baseline_precision=_precision(session.facts.get(name)),
                 effort=evidence.read_record(f"{name}/effort"),
+                searches=reports_from_json(evidence.read_record(f"{name}/{REPORTS}")),
+                weights=session.manifest.search.weights,
             )
         )
     return Report(
@@ -178,12 +185,13 @@ def _candidate(
     verdicts = ledger.of(candidate, gates)
     place = f"{candidate.model.name}/{candidate.recipe.id}"
     known = {gate: session.known_failure(candidate, gate) for gate in gates}
+    stages = stages_of(evidence, place)
     return CandidateReport(
         id=candidate.node,
         target=candidate.target.name,
         recipe=candidate.recipe,
         artifact=artifact_from_json(evidence.read_record(f"{place}/artifact")),
-        stages=_stages(evidence, place),
+        stages=stages,
         verdicts=verdicts,
         required_gates=required,
         promoted=False,
@@ -193,10 +201,16 @@ def _candidate(
         known_failures={gate: reason for gate, reason in known.items() if reason},
         unavailable=candidate.unavailable,
         demanded=candidate.demanded,
+        energy=energy_from_json(evidence.read_record(f"{place}/energy")),
+        profile=_profile(evidence, place),
+        advice=advice_for(session, evidence, candidate, verdicts, stages),
+        fixes=fixes_of(evidence, candidate),
+        runtime=candidate.runtime,
     )
 
 
-def _stages(evidence: EvidenceStore, place: str) -> tuple[Stage, ...]:
+def stages_of(evidence: EvidenceStore, place: str) -> tuple[Stage, ...]:
+    """Return the stages of a candidate, with memory and score where those were measured."""
     record = evidence.read_record(f"{place}/stages")
     if record is None:
         return ()
@@ -219,6 +233,11 @@ def _stages(evidence: EvidenceStore, place: str) -> tuple[Stage, ...]:
             stage = replace(stage, score=score(quality, side))
         stages.append(stage)
     return tuple(stages)
+
+
+def _profile(evidence: EvidenceStore, place: str) -> CandidateProfile | None:
+    record = evidence.read_record(f"{place}/profile")
+    return None if record is None else profile_from_json(record)
 
 
 def _quality(evidence: EvidenceStore, place: str) -> PairedQuality | None:

@@ -12,6 +12,7 @@ from pytest_edgeai.files import expand_home
 from pytest_edgeai.licenses import check_licenses
 from pytest_edgeai.model_tables import read_gates, read_model_table
 from pytest_edgeai.records import JSON
+from pytest_edgeai.search_table import read_search
 from pytest_edgeai.specification import (
     Catalogue,
     KnownFailure,
@@ -87,7 +88,7 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
     """
     top = read_tables(path)
     top.refuse_unknown(
-        ("models", "gates", "known_failures", "frameworks", "settings", "production")
+        ("models", "gates", "known_failures", "frameworks", "settings", "production", "search")
     )
     directory = path.parent
     settings = top.table("settings")
@@ -131,6 +132,7 @@ def read_manifest(path: Path, catalogue: Catalogue) -> Manifest:
         interpreters=_read_interpreters(top.table("frameworks"), directory, catalogue),
         settings=raw_settings,
         production=production,
+        search=read_search(top.table("search"), catalogue),
     )
 
 

@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pytest_edgeai.assess.model import READERS, read_structure
 from pytest_edgeai.assess.onnx_external import external_locations
 from pytest_edgeai.errors import EdgeAIError, MeasurementError
 from pytest_edgeai.language_measurements import score_text
-from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, measure_memory
+from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, measure_memory
+from pytest_edgeai.measure.dataset import Dataset, stage_arrays
 from pytest_edgeai.measure.embedding import DEFAULT_NEIGHBORS, RECALL_NEIGHBORS
 from pytest_edgeai.measure.language import measure_language_memory
+from pytest_edgeai.measure.parts import take_rows
 from pytest_edgeai.measure.quality import (
     compared_quality,
     encode_labels,
@@ -32,7 +35,9 @@ from pytest_edgeai.records import (
     OutputSanity,
     PairedQuality,
     PrecisionFacts,
+    Recipe,
 )
+from pytest_edgeai.sensitivity_records import LAYER_OPTIONS
 from pytest_edgeai.workbench import Workbench, place, title
 
 MEMORY_REPEATS = 3
@@ -123,20 +128,54 @@ def _evaluate(
     return outputs
 
 
+def sample_quality(
+    bench: Workbench, candidate: PlannedCandidate, rows: NDArray[np.int64]
+) -> PairedQuality:
+    """Return paired scores over some of the evaluation samples, which decide nothing.
+
+    Args:
+        bench: makes and measures.
+        candidate: what is evaluated on them; the baseline is on all samples, once.
+        rows: which samples.
+
+    Raises:
+        EdgeAIError: a model could not be run, or the metric does not fit its outputs.
+    """
+    model = bench.model(candidate.model.name)
+    with bench.heavy(title(candidate)):
+        everywhere = _baseline_outputs(bench, candidate)
+        folder = bench.scratch / candidate.model.name / "samples"
+        few = Samples(
+            stage_arrays(take_rows(model.evaluation, rows).arrays, folder / candidate.comparison),
+            len(rows),
+            bench.samples(candidate).batching,
+        )
+        outputs, _ = bench.loaded_candidate(candidate).evaluate(
+            folder / candidate.comparison / "outputs",
+            lambda _, done: bench.progress.step(title(candidate), "evaluating a sample", done),
+            few,
+        )
+        baseline = {name: array[rows] for name, array in everywhere.items()}
+        return _score(bench, candidate, baseline, outputs, take_rows(model.evaluation, rows))[0]
+
+
 def _score(
     bench: Workbench,
     candidate: PlannedCandidate,
     baseline: dict[str, NDArray[Any]],
     outputs: dict[str, NDArray[Any]],
+    data: Dataset | None = None,
 ) -> tuple[PairedQuality, OutputSanity]:
+    """Score outputs over the evaluation data, or over ``data`` where it is a part of them."""
     model = bench.model(candidate.model.name)
-    labels = model.evaluation.labels
+    data = data or model.evaluation
+    labels = data.labels
     if model.metric is None:
         raise MeasurementError("the model has no metric of its outputs")
     chosen = select_outputs(baseline, model.spec.output)
     encoded, note = labels, ""
     if labels is not None and model.metric_kind != "embedding":
-        names = model.spec.classes or model.evaluation.classes
+        names = model.spec.classes or data.classes
         encoded, note = encode_labels(labels, names, chosen)
     if note:
         bench.progress.note(f"{model.spec.name}: {note}")
@@ -147,7 +186,7 @@ def _score(
         chosen,
         select_outputs(outputs, model.spec.output),
         encoded,
-        slices=model.evaluation.slices,
+        slices=data.slices,
         neighbors=_neighbors(bench, candidate),
         progress=lambda done: bench.progress.step(
             title(candidate), f"resampling {model.metric_name}", done
@@ -254,7 +293,7 @@ def memory_of(bench: Workbench, candidate: PlannedCandidate, runnable: Runnable)
     limit_s = bench.session.settings.time_limit
     if model.language is not None:
         return measure_language_memory(runnable, model.language, time_limit_s=limit_s)
-    return measure_memory(runnable, model.samples, time_limit_s=limit_s)
+    return measure_memory(runnable, bench.samples(candidate), time_limit_s=limit_s)
 
 
 def _mapped_memory(bench: Workbench, candidate: PlannedCandidate, runnable: Runnable) -> int | None:
@@ -293,16 +332,29 @@ def _precision(bench: Workbench, candidate: PlannedCandidate) -> PrecisionFacts:
     with bench.heavy(title(candidate)):
         executed = bench.loaded_candidate(candidate).execution()
     stored = executed["weight_elements"], executed["quantized_operators"]
+    left_out = 0
     if not stored[0] or path.is_dir() or path.suffix.lower() in READERS:
         # A framework's own count is taken only for the formats that nobody else can read.
         structure = read_structure(path)
         stored = structure.weight_elements, structure.quantized_operators
+        wide = structure.full_precision_weights
+        left_out = sum(wide.get(name, 0) for name in _left_alone(candidate.recipe))
     facts = PrecisionFacts(
         weight_elements=stored[0],
         quantized_operators=stored[1],
         executed_precisions=executed["executed_precisions"],
         claimed_device=bench.runtime(candidate.recipe.framework).device,
         executed_devices=tuple(executed["executed_devices"]),
+        left_out_elements=left_out,
     )
     bench.evidence.write_record(place(candidate, "precision"), facts)
     return facts
+
+
+def _left_alone(recipe: Recipe) -> set[str]:
+    """Return the names that layers have in an artifact whose recipe leaves them alone.
+
+    ONNX Runtime's tools turn a Gemm that stays at full precision into a MatMul and an Add.
+    """
+    names = [name for option in LAYER_OPTIONS for name in recipe.options.get(option, ())]
+    return {called for name in names for called in (name, f"{name}_MatMul", f"{name}_Add")}

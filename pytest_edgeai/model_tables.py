@@ -50,6 +50,7 @@ MODEL_KEYS = (
     "card",
     "traffic",
     "members",
+    "selection",
     *LANGUAGE_KEYS,
 )
 
@@ -118,6 +119,7 @@ def read_model_table(
         card=_read_card(table.table("card")),
         traffic=_read_optional_source("traffic", table, directory, place, text=generates),
         members=_read_optional_source("members", table, directory, place, text=generates),
+        selection=_read_optional_source("selection", table, directory, place, text=generates),
     )
 
 

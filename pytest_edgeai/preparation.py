@@ -25,6 +25,7 @@ from pytest_edgeai.measure.embedding import (
 from pytest_edgeai.measure.language import LanguagePlan
 from pytest_edgeai.measure.metrics import is_text
 from pytest_edgeai.measure.overlap import check_overlap
+from pytest_edgeai.measure.parts import take_part
 from pytest_edgeai.measure.quality import Metric, check_label_fit
 from pytest_edgeai.records import ModelFacts, TensorSpec
 from pytest_edgeai.samples import QualityKind
@@ -98,8 +99,11 @@ def prepare_model(
         directory=directory,
         needs_labels=kind != "embedding",
         slices=spec.slices,
-        needs_slices=True,
+        # What a search chooses by need not be divided as the evaluation data are.
+        needs_slices=spec.data is not spec.calibration and spec.data is not spec.selection,
     )
+    if spec.part is not None:
+        evaluation = take_part(evaluation, spec.part)
     plan = batching(evaluation, facts.inputs, open_batch=spec.batch)
     if not plan.fixed and plan.samples_per_call > evaluation.samples:
         raise ModelError(
@@ -120,7 +124,8 @@ def prepare_model(
             slices=spec.slices,
         )
         calibration_plan = batching(calibration, facts.inputs, open_batch=spec.batch)
-        check_overlap(evaluation, calibration)
+        if spec.calibration is not spec.data:
+            check_overlap(evaluation, calibration)
         calibration_samples = Samples(
             stage_arrays(calibration.arrays, scratch / spec.name / "calibration"),
             calibration.samples,

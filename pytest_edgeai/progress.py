@@ -67,8 +67,14 @@ class Progress:
         """What the reader of the report should know."""
         return tuple(self._notes)
 
-    def step(self, subject: str, what: str, fraction: float | None = None) -> None:
-        """Say that ``subject`` is at ``what``; ``fraction`` is how much of it is done."""
+    def step(
+        self, subject: str, what: str, fraction: float | None = None, detail: str = ""
+    ) -> None:
+        """Say that ``subject`` is at ``what``; ``fraction`` is how much of it is done.
+
+        ``detail`` is what a display with a status line says beside it: it changes too often for a
+        log, and makes no other step.
+        """
         now = self._clock()
         step = (subject, _NUMBER.sub("#", what))
         fresh = step != self._step
@@ -81,7 +87,7 @@ class Progress:
             share = "" if fraction is None else f" {fraction:.0%}"
             text += f"{share}, {now - self._started:.0f} s"
         self._drawn = now
-        if self._display.status(text):
+        if self._display.status(f"{text}: {detail}" if detail else text):
             return
         if fresh or now - self._written >= REPEAT_AFTER_S:
             self._written = now

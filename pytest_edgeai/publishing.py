@@ -39,6 +39,7 @@ from pytest_edgeai.report.junit import render_junit
 from pytest_edgeai.report.markdown import render_markdown
 from pytest_edgeai.report.plan import render_plan
 from pytest_edgeai.report.terminal import render_terminal
+from pytest_edgeai.report_page import Picture, check_page, picture_links, write_page
 from pytest_edgeai.session import Session
 
 BENCHMARK_OPTIONS = (
@@ -67,12 +68,14 @@ class Publisher:
             errors: what was asked for and could not be written, one line each.
 
         Raises:
-            UserError: what is promoted is to be signed, and the key cannot sign.
+            UserError: what is promoted is to be signed, and the key cannot sign; or a page is
+                wanted that cannot be drawn.
         """
         self._config = config
         self._session = session
         self._report: Report | None = None
         self._bundles: dict[CandidateKey, Path] = {}
+        check_page(session.settings)
         # Read here, so that a key that cannot sign ends the run before it begins.
         self._signer = None if is_worker(config) else read_signer(session.settings, os.environ)
         self.errors: list[str] = []
@@ -108,8 +111,12 @@ class Publisher:
             lines.append("edgeai settings: " + ", ".join(chosen + limits))
         return lines
 
-    def print_plan(self) -> None:
-        """Print the assessment, the decision path and the recipes."""
+    def use(self, session: Session) -> None:
+        """Publish the outcome of another session, whose search chose its candidates."""
+        self._session = session
+
+    def print_plan(self, further: Iterable[str] = ()) -> None:
+        """Print the assessment, the decision path and the recipes, and then ``further`` lines."""
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is None:
             return
@@ -119,6 +126,8 @@ class Publisher:
         )
         for line in lines:
             reporter.write_line(line.text, **MARKUP[line.style])
+        for text in further:
+            reporter.write_line(text)
 
     def print_history(self) -> None:
         """Print what earlier sessions decided.
@@ -180,11 +189,23 @@ class Publisher:
         for path, render in renderings:
             if path is not None:
                 self._attempt(lambda path=path, render=render: write_atomically(path, render()))
-        if settings.markdown is not None or os.environ.get("GITHUB_STEP_SUMMARY"):
+        pictures = self._write_page(report, settings.html)
+        if settings.markdown is not None:
+            links = picture_links(pictures, settings.markdown.parent)
             self._attempt(
-                lambda: write_markdown(render_markdown(report), settings.markdown, os.environ)
+                lambda: write_markdown(render_markdown(report, links), settings.markdown, {})
             )
+        # A summary of GitHub shows no file of the job, so it has no plots.
+        if os.environ.get("GITHUB_STEP_SUMMARY"):
+            self._attempt(lambda: write_markdown(render_markdown(report), None, os.environ))
         self._add_latencies(report)
+
+    def _write_page(self, report: Report, path: Path | None) -> tuple[Picture, ...]:
+        """Write the page where one is wanted, and return the plots beside it."""
+        written: list[Picture] = []
+        if path is not None:
+            self._attempt(lambda: written.extend(write_page(report, path)))
+        return tuple(written)
 
     def _attempt(self, write: Any) -> None:
         try:

@@ -164,6 +164,8 @@ class PrecisionFacts:
             reports it after compiling; empty where the runtime cannot tell.
         claimed_device: the device that was asked for.
         executed_devices: the devices that the runtime says it executes on.
+        left_out_elements: weight elements of 16 bits and more in layers that the recipe names as
+            those to leave alone.
     """
 
     weight_elements: Mapping[str, int]
@@ -171,6 +173,7 @@ class PrecisionFacts:
     executed_precisions: Mapping[str, int]
     claimed_device: str
     executed_devices: tuple[str, ...]
+    left_out_elements: int = 0
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def environment_of(session: Session, candidate: PlannedCandidate) -> Environment
         tool_versions(
             session.installations, candidate.recipe.framework, candidate.baseline_framework
         ),
-        session.settings.threads,
+        candidate.threads(session.settings.threads),
     )
 
 

@@ -305,7 +305,7 @@ def check_outputs(settings: Settings, manifest: Manifest) -> None:
         for source in model.sources:
             if source.path is not None:
                 read[source.path.resolve()] = f"data of the model {model.name}"
-    for name in ("json", "junit", "markdown"):
+    for name in ("json", "junit", "markdown", "html"):
         path: Path | None = getattr(settings, name)
         if path is None:
             continue

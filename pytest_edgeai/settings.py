@@ -23,8 +23,8 @@ class Option:
 
     Attributes:
         name: key under ``[settings]``; also the stem of its flag and environment variable.
-        kind: ``names``, ``choice``, ``path``, ``reference``, ``seconds``, ``count``, ``flag`` or
-            ``thresholds``.
+        kind: ``names``, ``choice``, ``path``, ``reference``, ``seconds``, ``count``, ``flag``,
+            ``text`` or ``thresholds``.
         default: value where nobody sets it.
         metavar: placeholder in ``--help``.
         help: one line for ``--help``.
@@ -112,6 +112,7 @@ OPTIONS: Final = (
     Option("json", "path", None, "PATH", "write the report as JSON"),
     Option("junit", "path", None, "PATH", "write JUnit XML with one suite per candidate"),
     Option("markdown", "path", None, "PATH", "write the report for a pull request"),
+    Option("html", "path", None, "PATH", "write the report as one self-contained page"),
     Option("promote", "path", None, "DIR", "copy each candidate that passed every gate to DIR"),
     Option(
         "signing_key",
@@ -129,6 +130,34 @@ OPTIONS: Final = (
     ),
     Option(
         "allow_proxy", "flag", False, "", "judge speed on a host that is not of the target's kind"
+    ),
+    Option(
+        "search",
+        "count",
+        None,
+        "TRIALS",
+        "search the space of recipes for the best candidates, and gate those",
+    ),
+    Option(
+        "diagnose",
+        "flag",
+        False,
+        "",
+        "profile each candidate, name its bottleneck and say what to change",
+    ),
+    Option(
+        "fix",
+        "flag",
+        False,
+        "",
+        "apply the remedies of --edge-diagnose one by one, and report what each changed",
+    ),
+    Option(
+        "fix_budget",
+        "seconds",
+        300.0,
+        "SECONDS",
+        "longest time of --edge-fix per candidate (default: 300)",
     ),
     Option("plan", "flag", False, "", "print the assessment and the plan, and run nothing"),
     Option(
@@ -183,6 +212,20 @@ OPTIONS: Final = (
         "agree|cpu-led|wall-only",
         "which clock decides on speed (default: wall and CPU time must agree)",
         ("agree", "cpu-led", "wall-only"),
+    ),
+    Option(
+        "carbon_region",
+        "text",
+        None,
+        "REGION",
+        "report the emissions of a region: DEU, USA/california, SWE/SE3, gcp/europe-west1",
+    ),
+    Option(
+        "sysfs",
+        "path",
+        None,
+        "DIR",
+        "where energy counters are read in a container that sees the host's sysfs elsewhere",
     ),
     Option(
         "time_limit", "seconds", 900.0, "SECONDS", "longest time that one step of a worker may take"

@@ -30,6 +30,7 @@ _DECIDING = "pytest_edgeai.deciding"
 _AGAINST = "pytest_edgeai.against_deciding"
 _LANGUAGE = "pytest_edgeai.language_deciding"
 _STABILITY = "pytest_edgeai.stability_deciding"
+_ENERGY = "pytest_edgeai.energy_deciding"
 NO_WORSE_RATIO = 0.9
 """Baseline time / candidate time: reading is bound by computing, which quantizing weights hardly
 speeds up on a CPU, so the default asks that it gets no worse by more than a tenth."""
@@ -209,6 +210,19 @@ GATES: Mapping[str, GateDescriptor] = {
             "bytes",
             "holds at most 1 MiB more with every 1,000 calls",
             positive=True,
+        ),
+        GateDescriptor(
+            "energy_retained",
+            f"{_TESTS}.test_energy_retained:test_energy_retained",
+            f"{_ENERGY}:decide_energy_retained",
+            "at_most",
+            None,
+            "ratio",
+            "takes no more than a share of the baseline's energy per inference",
+            measures_speed=True,
+            only_with_limit=True,
+            positive=True,
+            settings={"energy_watts_per_core": "power of a core, for an estimate without counters"},
         ),
         GateDescriptor(
             "output_sanity",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pytest_edgeai.descriptors import (
     FrameworkDescriptor,
@@ -14,6 +15,7 @@ from pytest_edgeai.descriptors import (
 )
 from pytest_edgeai.errors import ModelError
 from pytest_edgeai.records import JSON, Recipe
+from pytest_edgeai.search_records import DEFAULT_WEIGHTS
 
 BASELINES = ("native", "same-framework")
 TEXT_SUFFIX = ".txt"
@@ -47,6 +49,20 @@ class DataSource:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stated part of evaluation data, which a digest of each sample decides about.
+
+    Attributes:
+        role: ``selection`` for what chooses between candidates, ``evaluation`` for the rest, which
+            the gates judge by.
+        share: share of the selection, between 0 and 1.
+    """
+
+    role: Literal["selection", "evaluation"]
+    share: float
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """One ``[models.NAME]`` table.
 
@@ -73,6 +89,8 @@ class ModelSpec:
         card: what the model card says beside what was measured, by section.
         traffic: recorded requests that both models answer in the shadow gate.
         members: samples that the model was trained on, for the membership-inference gate.
+        selection: samples that a search chooses by; ``None`` where there are none of their own.
+        part: the part of ``data`` that is taken; ``None`` for all of it.
     """
 
     name: str
@@ -99,11 +117,13 @@ class ModelSpec:
     card: Mapping[str, str] = field(default_factory=dict)
     traffic: DataSource | None = None
     members: DataSource | None = None
+    selection: DataSource | None = None
+    part: Part | None = None
 
     @property
     def sources(self) -> tuple[DataSource, ...]:
         """Everything that samples of it come from."""
-        stated = (self.data, self.calibration, self.traffic, self.members)
+        stated = (self.data, self.calibration, self.traffic, self.members, self.selection)
         return tuple(source for source in stated if source is not None)
 
 
@@ -140,6 +160,43 @@ class Production:
     advisories: Path | None = None
 
 
+SearchObjective = Literal["speedup", "accuracy_retained", "memory_cut", "pareto"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """The ``[search]`` table.
+
+    Attributes:
+        time_box_s: longest time of the search for one model and target.
+        storage: URL of the study's storage, with its credentials; empty: a SQLite file below the
+            cache directory.
+        study: name of the study; empty: an address of everything that the search depends on.
+        objective: what is maximized under the gates' thresholds; ``pareto`` keeps the frontier.
+        finalists: how many candidates meet the full gates at most.
+        weights: objective name to what it counts for where one candidate is recommended.
+        selection_share: share of the evaluation data that chooses between candidates, and that the
+            gates leave out, where a model has no selection data of its own.
+        frameworks: frameworks that are searched; empty: those of ``--edge-framework``.
+        space: dimension name to the values that are tried; others keep their own.
+        hints: framework name to its runtime hints, each with the values that are tried; a framework
+            that is not named keeps its own.
+        where: the table's place, for errors.
+    """
+
+    time_box_s: float = 900.0
+    storage: str = ""
+    study: str = ""
+    objective: SearchObjective = "pareto"
+    finalists: int = 3
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
+    selection_share: float = 0.2
+    frameworks: tuple[str, ...] = ()
+    space: Mapping[str, tuple[JSON, ...]] = field(default_factory=dict)
+    hints: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    where: str = "[search]"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A whole manifest.
@@ -154,6 +211,7 @@ class Manifest:
         interpreters: framework name to the Python that runs it.
         settings: the ``[settings]`` table.
         production: the ``[production]`` table; ``None`` where there is none.
+        search: the ``[search]`` table, or its defaults.
     """
 
     path: Path
@@ -165,3 +223,4 @@ class Manifest:
     interpreters: Mapping[str, Path]
     settings: Mapping[str, JSON] = field(default_factory=dict)
     production: Production | None = None
+    search: Search = field(default_factory=Search)

@@ -35,18 +35,19 @@ def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
     artifact = bench.artifact(candidate)
     framework = bench.session.catalogue.frameworks[candidate.recipe.framework]
     interpreter = bench.session.interpreter(framework.name)
-    accelerated = RuntimeOptions(threads=0, device=framework.device)
+    hints = candidate.runtime.hints if candidate.runtime else {}
+    accelerated = RuntimeOptions(threads=0, device=framework.device, hints=hints)
     own: list[LoadedRunnable] = []
 
     def load(path: Path, runtime: RuntimeOptions) -> LoadedRunnable:
         runnable = Runnable(framework, interpreter, path, runtime)
-        own.append(bench.load(candidate.model.name, runnable))
+        own.append(bench.load(candidate.model.name, runnable, candidate))
         return own[-1]
 
     with bench.heavy(title(candidate)):
         try:
             baseline = bench.loaded_baseline(candidate)
-            plain = bench.runtime(framework.name)
+            plain = bench.runtime(framework.name, candidate)
             is_baseline = Runnable(framework, interpreter, converted.path, plain) == (
                 baseline.runnable
             )
@@ -78,7 +79,7 @@ def _stages(bench: Workbench, candidate: PlannedCandidate) -> tuple[Stage, ...]:
                 index,
                 cpu_time_is_valid=side.cpu_time_is_valid,
                 threads=side.runnable.runtime.threads,
-                batch=model.samples.batching.samples_per_call,
+                batch=bench.samples(candidate).batching.samples_per_call,
             ),
             size_bytes=size,
             metric=model.metric_name,

@@ -113,7 +113,8 @@ def _measure(
             # Nothing is timed while they start, and starting is what most of the time goes into.
             with ThreadPoolExecutor(len(runnables)) as pool:
                 started = [
-                    pool.submit(bench.load, candidate.model.name, each) for each in runnables
+                    pool.submit(bench.load, candidate.model.name, each, candidate)
+                    for each in runnables
                 ]
             models += [future.result() for future in started if future.exception() is None]
             for future in started:
@@ -124,7 +125,7 @@ def _measure(
 
     procedure = choose(
         0.0,
-        threads=settings.threads,
+        threads=candidate.threads(bench.session.settings.threads),
         cpu_time_is_valid=cpu_time_is_valid,
         clock=settings.clock,
     )

@@ -11,6 +11,7 @@ from pytest_edgeai.gate_selection import other_task
 from pytest_edgeai.judge.verdict import make_verdict
 from pytest_edgeai.measure.dataset import import_reference
 from pytest_edgeai.plan.selection import PlannedCandidate
+from pytest_edgeai.profiling import is_asked, try_profile
 from pytest_edgeai.records import Threshold, Verdict
 from pytest_edgeai.workbench import Workbench
 
@@ -74,6 +75,9 @@ def reach_verdict(
     place = f"{candidate.model.name}/{candidate.node}/verdicts/{name}"
     verdict = _recorded(bench, place, verdict)
     bench.on_verdict(candidate, verdict)
+    was_measured = verdict.outcome not in ("error", "not_applicable")
+    if was_measured and is_asked(bench, timed=gate.measures_speed):
+        try_profile(bench, candidate)
     return verdict
 
 
@@ -124,6 +128,8 @@ def on_proxy(verdict: Verdict, proxy_reason: str, *, allowed: bool) -> Verdict:
         return verdict
     if allowed and verdict.outcome in ("fail", "inconclusive"):
         return replace(verdict, reason=f"{verdict.reason}; measured on a proxy: {proxy_reason}")
+    if verdict.outcome == "proxy":
+        return replace(verdict, reason=f"{verdict.reason}; this host is a proxy: {proxy_reason}")
     return replace(
         verdict,
         outcome="proxy",

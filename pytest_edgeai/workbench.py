@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from pytest_edgeai.evidence import EvidenceStore
 from pytest_edgeai.language_preparation import prepare_language_model
 from pytest_edgeai.leftovers import Scratch
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
+from pytest_edgeai.measure.dataset import Batching
 from pytest_edgeai.measure.exclusive import exclusive
 from pytest_edgeai.measure.language import LoadedLanguageRunnable, tokenize
 from pytest_edgeai.one_runtime import require_one_runtime
@@ -22,7 +24,7 @@ from pytest_edgeai.optimize.cache import ArtifactCache, artifact_key
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.preparation import PreparedModel, prepare_model
 from pytest_edgeai.progress import Progress
-from pytest_edgeai.provenance import DATA_RECORD, data_record
+from pytest_edgeai.provenance import DATA_RECORD, INPUT_RECORD, data_record, input_record
 from pytest_edgeai.records import Artifact, ModelFacts, Recipe, RuntimeOptions, Verdict
 from pytest_edgeai.session import Session
 from pytest_edgeai.specification import ModelSpec
@@ -126,6 +128,7 @@ class Workbench:
             prepared = prepare_model(spec, self.session.catalogue, manifest, self.scratch)
         self.evidence.write_record(f"{spec.name}/model", prepared.facts)
         self.evidence.write_record(f"{spec.name}/{DATA_RECORD}", data_record(prepared))
+        self.evidence.write_record(f"{spec.name}/{INPUT_RECORD}", input_record(prepared))
         return prepared
 
     def tokenize(self, spec: ModelSpec, text: Path) -> list[int]:
@@ -239,10 +242,18 @@ class Workbench:
         self._loaded[("test", str(len(self._loaded)), str(loaded.runnable.path))] = loaded
         return loaded
 
-    def runtime(self, framework: str) -> RuntimeOptions:
-        """Return how a framework runs its models while they are compared."""
-        device = self.session.catalogue.frameworks[framework].device
-        return RuntimeOptions(threads=self.session.settings.threads, device=device)
+    def runtime(self, framework: str, beside: PlannedCandidate | None = None) -> RuntimeOptions:
+        """Return how a framework runs its models while they are compared.
+
+        Args:
+            framework: name of the framework.
+            beside: the candidate that it is compared with, whose threads it has.
+        """
+        session = self.session
+        threads = session.settings.threads
+        if beside is not None:
+            threads = beside.threads(threads)
+        return RuntimeOptions(threads, session.catalogue.frameworks[framework].device)
 
     def baseline_runnable(self, candidate: PlannedCandidate) -> Runnable:
         """Return the baseline as it is run beside a candidate.
@@ -260,7 +271,7 @@ class Workbench:
             framework,
             self.session.interpreter(name),
             self.baseline_path(candidate),
-            self.runtime(name),
+            self.runtime(name, candidate),
         )
 
     def baseline_path(self, candidate: PlannedCandidate) -> Path:
@@ -284,7 +295,7 @@ class Workbench:
             framework,
             self.session.interpreter(name),
             self.artifact(candidate).path,
-            self.runtime(name),
+            candidate.runtime or self.runtime(name),
         )
 
     def loaded_baseline(self, candidate: PlannedCandidate) -> LoadedRunnable:
@@ -323,12 +334,26 @@ class Workbench:
                 self._loaded.pop(other).close()
         self.progress.step(f"{candidate.model.name} {candidate.node}", f"loading the {key[1]}")
         self._loaded[key] = self.guard(
-            ("load", *key), lambda: self.load(candidate.model.name, runnable())
+            ("load", *key), lambda: self.load(candidate.model.name, runnable(), candidate)
         )
         return self._loaded[key]
 
-    def load(self, model: str, runnable: Runnable) -> LoadedRunnable:
+    def samples(self, candidate: PlannedCandidate) -> Samples:
+        """Return the staged evaluation samples, as many per call as a candidate's pair takes."""
+        samples = self.model(candidate.model.name).samples
+        if candidate.batch is None:
+            return samples
+        return replace(samples, batching=Batching(candidate.batch, fixed=False))
+
+    def load(
+        self, model: str, runnable: Runnable, beside: PlannedCandidate | None = None
+    ) -> LoadedRunnable:
         """Load a runnable of a model in a worker of its own, which the caller ends.
+
+        Args:
+            model: name of the model.
+            runnable: what is loaded.
+            beside: the candidate of whose pair it is, for the samples per call.
 
         Raises:
             EdgeAIError: the framework is missing, the model is refused, or the worker failed.
@@ -339,7 +364,8 @@ class Workbench:
             return LoadedLanguageRunnable(
                 runnable, prepared.samples, prepared.language, time_limit_s=limit_s
             )
-        return LoadedRunnable(runnable, prepared.samples, time_limit_s=limit_s)
+        samples = prepared.samples if beside is None else self.samples(beside)
+        return LoadedRunnable(runnable, samples, time_limit_s=limit_s)
 
 
 def place(candidate: PlannedCandidate, what: str) -> str:
@@ -358,7 +384,9 @@ def _baseline_key(candidate: PlannedCandidate) -> tuple[str, ...]:
     how = recipe.id if recipe else "as it is"
     if candidate.reference is not None:
         how = candidate.reference.sha256
-    return (model.name, candidate.counterpart, candidate.baseline_framework, how)
+    threads = str(candidate.runtime.threads) if candidate.runtime else ""
+    batch = str(candidate.batch or "")
+    return (model.name, candidate.counterpart, candidate.baseline_framework, how, threads, batch)
 
 
 def _candidate_key(candidate: PlannedCandidate) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.contest.planted.planted_session import HEALTHY, Faults, open_session
-from pytest_edgeai.selfcheck.onnx_writer import write_model
+from pytest_edgeai.measure.onnx_writer import write_model
 from pytest_edgeai.selfcheck.planted import (
     CLASSES,
     COMMON_CLASS,

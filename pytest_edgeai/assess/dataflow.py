@@ -57,11 +57,13 @@ class Analysis:
         weight_elements: weight dtype name to number of elements stored, in order of dtype name.
         quantized_operators: operator type to number of operators that compute on quantized data.
         architecture: class of the model.
+        full_precision_weights: name of an operator to its weight elements of 16 bits and more.
     """
 
     weight_elements: Mapping[str, int]
     quantized_operators: Mapping[str, int]
     architecture: Architecture
+    full_precision_weights: Mapping[str, int]
 
 
 def analyze(dataflow: Dataflow) -> Analysis:
@@ -70,6 +72,7 @@ def analyze(dataflow: Dataflow) -> Analysis:
     elements: Counter[str] = Counter()
     by_kind: Counter[str] = Counter()
     counted: set[object] = set()
+    wide: Counter[str] = Counter()
     for constant in dataflow.constants:
         if constant.elements < MIN_WEIGHT_ELEMENTS:
             continue
@@ -79,13 +82,16 @@ def analyze(dataflow: Dataflow) -> Analysis:
             continue
         counted.add(key)
         elements[constant.dtype] += constant.elements
-        for kind in {_kind(user) for user in users}:
+        for kind in {_kind(user.operator) for user in users}:
             by_kind[kind] += constant.elements
+        if constant.dtype in _FLOATS - _QUANTIZED_DTYPES and users[0].name:
+            wide[users[0].name] += constant.elements
     quantized = Counter(node.operator for node in dataflow.nodes if graph.is_quantized(node))
     return Analysis(
         weight_elements=dict(sorted(elements.items())),
         quantized_operators=dict(sorted(quantized.items())),
         architecture=_architecture(dataflow, graph, by_kind),
+        full_precision_weights=dict(wide),
     )
 
 
@@ -149,12 +155,12 @@ class _Graph:
         self._constants: dict[int, Constant] = {each.value: each for each in dataflow.constants}
         self._quantized_origin: dict[int, bool] = {}
 
-    def users(self, constant: Constant) -> set[str]:
-        """Return the operator types that compute with a constant as a weight; empty if none."""
+    def users(self, constant: Constant) -> list[Node]:
+        """Return the operators that compute with a constant as a weight; empty if none."""
         small = constant.dtype in _QUANTIZED_INTEGERS
         if not (small or constant.dtype in _FLOATS or constant.dtype == "int32"):
-            return set()
-        users: set[str] = set()
+            return []
+        users: list[Node] = []
         # (value, whether it is still made of integers that a scale is yet to turn into numbers)
         pending = [(constant.value, constant.dtype in _QUANTIZED_DTYPES)]
         seen: set[int] = set()
@@ -176,8 +182,8 @@ class _Graph:
                     pending.extend((output, scaled) for output in node.outputs[:_MOST_STEPS])
                 else:
                     proven |= roles.is_quantized(node.operator)
-                    users.add(node.operator)
-        return users if proven or not needs_proof else set()
+                    users.append(node)
+        return users if proven or not needs_proof else []
 
     def is_quantized(self, node: Node) -> bool:
         """Return whether a node computes on quantized data."""

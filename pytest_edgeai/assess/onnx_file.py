@@ -195,6 +195,7 @@ class _ModelReader:
             weight_elements=analysis.weight_elements,
             quantized_operators=analysis.quantized_operators,
             architecture=analysis.architecture,
+            full_precision_weights=analysis.full_precision_weights,
             workload=onnx_workload(graph, self._reader, opset),
         )
 
@@ -243,6 +244,7 @@ class _ModelReader:
                 raw.op_type,
                 tuple(scope.resolve(name) for name in raw.inputs),
                 tuple(scope.resolve(name) for name in raw.outputs),
+                raw.name,
             )
             self._operators[raw.op_type] += 1
             self._dataflow.nodes.append(node)

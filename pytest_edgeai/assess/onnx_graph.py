@@ -25,6 +25,7 @@ _GRAPH_SPARSE_INITIALIZER = tag(15, LENGTH)
 # NodeProto
 _NODE_INPUT = tag(1, LENGTH)
 _NODE_OUTPUT = tag(2, LENGTH)
+_NODE_NAME = tag(3, LENGTH)
 _NODE_OP_TYPE = tag(4, LENGTH)
 _NODE_ATTRIBUTE = tag(5, LENGTH)
 _NODE_DOMAIN = tag(7, LENGTH)
@@ -54,6 +55,7 @@ class RawNode:
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     attributes: list[Span] = field(default_factory=list)
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -146,6 +148,8 @@ class GraphParser:
                 found.inputs.append(text(a, b))
             elif key == _NODE_OUTPUT:
                 found.outputs.append(text(a, b))
+            elif key == _NODE_NAME:
+                found.name = text(a, b)
             elif key == _NODE_OP_TYPE:
                 found.op_type = text(a, b)
             elif key == _NODE_ATTRIBUTE:

@@ -196,6 +196,7 @@ class _IRReader:
             weight_elements=analysis.weight_elements,
             quantized_operators=analysis.quantized_operators,
             architecture=analysis.architecture,
+            full_precision_weights=analysis.full_precision_weights,
             workload=openvino_workload(root, self._stored, _port_dtype),
         )
 
@@ -224,7 +225,8 @@ class _IRReader:
                 ports = [port.get("id", "") for port in layer.findall("input/port")]
                 inputs = tuple(feeds.get((name, port), -1) for port in ports)
                 self._operators[operator] += 1
-                self._dataflow.nodes.append(Node(operator, inputs, outputs))
+                called = layer.get("name", "")
+                self._dataflow.nodes.append(Node(operator, inputs, outputs, called))
             for child in layer:
                 # TensorIterator and Loop have a body, If has a then_body and an else_body.
                 if child.tag == "body" or child.tag.endswith("_body"):

@@ -53,11 +53,13 @@ class Node:
         operator: operator type as the format names it.
         inputs: value ids by position; -1 where an optional input is left out.
         outputs: value ids by position; -1 likewise.
+        name: as the file has it; empty where it has none.
     """
 
     operator: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class ModelStructure:
         language: as in ``ModelFacts``.
         notes: as in ``ModelFacts``.
         row_elements: as in ``ModelFacts``.
+        full_precision_weights: name of an operator to the weight elements of 16 bits and more that
+            it computes with; those that several share count for one of them.
     """
 
     path: Path
@@ -158,6 +162,7 @@ class ModelStructure:
     language: LanguageModelFacts | None = None
     notes: tuple[str, ...] = ()
     row_elements: Mapping[int, int] = field(default_factory=dict)
+    full_precision_weights: Mapping[str, int] = field(default_factory=dict)
 
 
 def stored_bytes(dtype: str, elements: int) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pytest_edgeai.judge.verdict import (
     bytes_text,
+    count_text,
     list_text,
     make_verdict,
     percent_text,
@@ -150,7 +151,8 @@ def judge_precision(
     Fails if too small a share of the weight elements on disk is of the claimed precision (a model
     that only simulates quantization stores float weights and fails); if the runtime tells what
     precisions it executes and none is the claimed one; if it does not execute on the claimed
-    device. Elements of 32- and 64-bit integers are biases, shapes and indices and do not count.
+    device. Elements of 32- and 64-bit integers are biases, shapes and indices and do not count,
+    nor do those of layers that the recipe leaves alone by name.
     ``int4`` is a storage format that runtimes compute in other precisions, hence its execution is
     not checked.
 
@@ -177,15 +179,20 @@ def judge_precision(
         "executed_devices": list(facts.executed_devices),
     }
     counted = {name: n for name, n in weights.items() if name not in _NOT_WEIGHTS}
-    total = sum(counted.values())
+    left_out = facts.left_out_elements
+    total = sum(counted.values()) - left_out
+    if left_out:
+        details["left_out_elements"] = left_out
     fault = threshold_fault(threshold)
     if not fault and claim not in _CLASSES:
         known = list_text(sorted(_CLASSES))
         fault = f'the precision "{claimed_precision}" is unknown; known are {known}'
     if not fault and any(not n >= 0 for n in (*weights.values(), *executed.values())):
         fault = "a count of weights or operators is negative"
-    if not fault and (not total or not math.isfinite(total)):
+    if not fault and (total <= 0 or not math.isfinite(total)):
         fault = "no weights were found in the artifact"
+        if left_out:
+            fault += " but in the layers that the recipe leaves alone"
     if not fault and not facts.executed_devices:
         fault = "the runtime did not say on which device it executes"
     if fault:
@@ -200,11 +207,12 @@ def judge_precision(
         )
     share = sum(counted.get(name, 0) for name in _CLASSES[claim]) / total
     found = sorted(counted.items(), key=lambda item: -item[1])
-    held = list_text(f"{percent_text(n / total)} {name}" for name, n in found if n)
+    held = list_text(f"{percent_text(n / (total + left_out))} {name}" for name, n in found if n)
+    apart = f", {count_text(left_out, 'weight')} of layers left alone apart," if left_out else ""
     faults = []
     if share < minimum_quantized_ratio:
         text = (
-            f"{percent_text(share)} of its weights are {claim}, at least "
+            f"{percent_text(share)} of its weights{apart} are {claim}, at least "
             f"{percent_text(minimum_quantized_ratio)} required (found: {held})"
         )
         if share == 0 and facts.quantized_operators and claim.startswith("int"):
@@ -235,7 +243,7 @@ def judge_precision(
         reason = f"the claim of {claim} does not hold: " + "; ".join(faults)
     else:
         reason = (
-            f"{percent_text(share)} of the weights are {claim}, at least "
+            f"{percent_text(share)} of the weights{apart} are {claim}, at least "
             f"{percent_text(minimum_quantized_ratio)} required; runs on "
             f"{list_text(facts.executed_devices)}"
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pytest_edgeai.descriptors import FrameworkDescriptor
 from pytest_edgeai.errors import MeasurementError
 from pytest_edgeai.measure.dataset import Batching
+from pytest_edgeai.measure.energy import Spent
 from pytest_edgeai.measure.latency import summarize_times, warm_up
 from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.records import LatencySummary, RuntimeOptions
@@ -126,6 +127,14 @@ class LoadedRunnable:
             self._core, self._can_be_placed = _UNKNOWN_CORE, False
         return answer
 
+    def run_calls(self, calls: int) -> Spent:
+        """Run the bound samples ``calls`` times and return what all of them took together."""
+        core, self._next_core = self._next_core, None
+        if core is not None and not self._ask("run_on", core=core):
+            self._core, self._can_be_placed = _UNKNOWN_CORE, False
+        answer = self._ask("run_calls", handle="model", calls=calls)
+        return Spent(int(answer["wall_ns"]), int(answer["cpu_ns"]))
+
     def run_on(self, core: int | None) -> bool:
         """Put the worker on one core, ``None`` on all; return whether that was done.
 
@@ -183,10 +192,30 @@ class LoadedRunnable:
         answer: Mapping[str, Any] = self._ask("execution", handle="model")
         return answer
 
+    def profile_calls(self, calls: int) -> Mapping[str, Any]:
+        """Time the bound call; see :meth:`pytest_edgeai.worker.profile.Profiling.profile_calls`."""
+        answer: Mapping[str, Any] = self._ask("profile_calls", handle="model", calls=calls)
+        return answer
+
+    def core_use(self, seconds: float) -> Mapping[str, Any]:
+        """Return which cores it runs on; see :meth:`~.worker.profile.Profiling.core_use`."""
+        answer: Mapping[str, Any] = self._ask("core_use", handle="model", seconds=seconds)
+        return answer
+
+    @property
+    def time_limit_s(self) -> float:
+        """Longest time of one step of its worker."""
+        return self._time_limit_s
+
     def memory_now(self) -> tuple[str, int]:
         """Return what its process holds: the name of the definition, and bytes."""
         answer = self._ask("memory_now")
         return str(answer["definition"]), int(answer["bytes"])
+
+    @property
+    def samples_per_call(self) -> int:
+        """Samples that one timed call answers."""
+        return self._bound().batching.samples_per_call
 
     @property
     def alive(self) -> bool:

@@ -18,6 +18,7 @@ from pytest_edgeai.measure.bench import (
     Samples,
     measure_in_fresh_process,
 )
+from pytest_edgeai.measure.energy import Spent
 from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.records import OutputSanity, PairedQuality, TokenComparison
 from pytest_edgeai.worker.host import Worker, WorkerSpec
@@ -123,6 +124,12 @@ class LoadedLanguageRunnable(LoadedRunnable):
     def time_calls(self, calls: int) -> CallTimes:
         """Decode one token ``calls`` times at the same depth of the cache."""
         return self.time_phase("decode", calls)
+
+    def run_calls(self, calls: int) -> Spent:
+        """Decode one token ``calls`` times at the same depth of the cache."""
+        if self._bound_phase != "decode":
+            self.time_phase("decode", 1)
+        return super().run_calls(calls)
 
     def evaluate(self, *arguments: Any, **options: Any) -> Any:
         """Refuse: a language model is scored, block by block."""

@@ -36,6 +36,9 @@ QUANTIZED_OPERATORS = frozenset(
 """Operators of ONNX, its com.microsoft domain and OpenVINO that only quantized models hold."""
 DYNAMIC_OPERATORS = frozenset({"Attention", "Gather", "Gemm", "LSTM", "MatMul"})
 """What dynamic quantization of ONNX models takes; convolutions have no fast kernel for it."""
+PRODUCTS = frozenset({"Gemm", "MatMul"})
+"""What ONNX Runtime stores the weights of in few bits."""
+WEIGHTS_ALONE = "-weights"
 PER_CHANNEL_OPSET = 13
 """DequantizeLinear takes a scale per channel from here on (docs/Changelog.md of ONNX)."""
 
@@ -148,6 +151,11 @@ def _fit_onnx(facts: ModelFacts, scheme: str) -> Fit:
     if scheme == "int8-dynamic" and not DYNAMIC_OPERATORS & set(facts.operators):
         wanted = ", ".join(sorted(DYNAMIC_OPERATORS))
         return Fit(False, f"the model has no operator that it quantizes ({wanted})")
+    if scheme.endswith(WEIGHTS_ALONE):
+        if PRODUCTS & set(facts.operators):
+            return FITS
+        wanted = ", ".join(sorted(PRODUCTS))
+        return Fit(False, f"the model has no operator whose weights it takes ({wanted})")
     if scheme.startswith("int8") and 0 < facts.opset < PER_CHANNEL_OPSET:
         return Fit(
             reason=f"opset {facts.opset} has no scale per channel, so that the model is converted "

@@ -21,7 +21,7 @@ from pytest_edgeai.plan.targets import (
     proxy_reason,
     system_name,
 )
-from pytest_edgeai.records import Artifact, HostFacts, ModelFacts, Recipe
+from pytest_edgeai.records import Artifact, HostFacts, ModelFacts, Recipe, RuntimeOptions
 from pytest_edgeai.specification import BASELINES, ModelSpec
 
 PRIMARY = "primary"
@@ -55,6 +55,10 @@ class PlannedCandidate:
             the model's own file is run.
         reference: the promoted artifact that stands in the baseline's place, run by
             ``baseline_framework``; ``None`` for the baseline itself.
+        runtime: how it runs where a search found more than a recipe; its threads are the baseline's
+            too. ``None``: as the session says.
+        batch: samples per call of it and its baseline where a search found another number;
+            ``None``: as the model's table says.
     """
 
     model: ModelSpec
@@ -67,11 +71,17 @@ class PlannedCandidate:
     proxy_reason: str
     baseline_recipe: Recipe | None = None
     reference: Artifact | None = None
+    runtime: RuntimeOptions | None = None
+    batch: int | None = None
 
     @property
     def counterpart(self) -> str:
         """What the candidate is compared with, in words."""
         return "baseline" if self.reference is None else "promoted artifact"
+
+    def threads(self, stated: int) -> int:
+        """Return its threads and its baseline's while they are compared: its own, or ``stated``."""
+        return self.runtime.threads if self.runtime is not None else stated
 
     @property
     def comparison(self) -> str:
@@ -271,14 +281,15 @@ def _why_missing(
     """Return why candidates of a framework cannot be made or compared here; empty if they can."""
     for name in (framework.name, baseline_framework(model, facts, framework.name)):
         descriptor = around.frameworks.get(name)
-        wrong = _wrong_system(descriptor, around.host) if descriptor else ""
+        wrong = wrong_system(descriptor, around.host) if descriptor else ""
         reason = wrong or around.missing(name)
         if reason:
             return reason
     return ""
 
 
-def _wrong_system(framework: FrameworkDescriptor, host: HostFacts) -> str:
+def wrong_system(framework: FrameworkDescriptor, host: HostFacts) -> str:
+    """Return why a framework does not run on the host's system; empty where it does."""
     system = system_name(host)
     if not framework.systems or system in framework.systems:
         return ""

@@ -172,7 +172,7 @@ def _plan(
     asked = conditions(
         batching,
         samples=min(most, available),
-        threads=settings.threads,
+        threads=candidate.threads(bench.session.settings.threads),
         cores=cores,
         is_long=is_long,
     )

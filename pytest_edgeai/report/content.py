@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_edgeai.records import JSON, Artifact, HostFacts, Recipe, Stage, Verdict
+from pytest_edgeai.advice_records import Advice, FixAttempt
+from pytest_edgeai.energy_records import EnergyReport
+from pytest_edgeai.profile_records import CandidateProfile
+from pytest_edgeai.records import JSON, Artifact, HostFacts, Recipe, RuntimeOptions, Stage, Verdict
+from pytest_edgeai.search_records import DEFAULT_WEIGHTS, SearchReport
 
 SCHEMA = "pytest-edgeai/report/1"
 
@@ -46,6 +50,12 @@ class CandidateReport:
         unavailable: why it was not made, with what to do; empty where its framework is there.
         demanded: whether the user named its framework, so that being unavailable is a failure.
         gate_seconds: gate name to how long its test took.
+        profile: what its calls and its baseline's do with their time; ``None`` where that was not
+            looked into.
+        advice: what to change, the most promising first.
+        fixes: remedies that were applied.
+        runtime: how it runs where a search found more than a recipe; ``None``: as the settings say.
+        energy: energy per inference of both models; ``None`` where it was not looked into.
     """
 
     id: str
@@ -61,6 +71,11 @@ class CandidateReport:
     unavailable: str = ""
     demanded: bool = False
     gate_seconds: Mapping[str, float] = field(default_factory=dict)
+    profile: CandidateProfile | None = None
+    advice: tuple[Advice, ...] = ()
+    fixes: tuple[FixAttempt, ...] = ()
+    energy: EnergyReport | None = None
+    runtime: RuntimeOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,8 @@ class ModelReport:
         baseline_stage: how the baseline measured; ``None`` where it was not measured.
         candidates: in the order of the plan.
         problem: why no candidate could be gated; empty where there is no such problem.
+        searches: target name to the search for it.
+        weights: objective name to what it counts for in the recommendation.
     """
 
     name: str
@@ -92,6 +109,8 @@ class ModelReport:
     problem: str = ""
     baseline_precision: str = ""
     effort: JSON = None
+    searches: Mapping[str, SearchReport] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
 
 
 @dataclass(frozen=True)

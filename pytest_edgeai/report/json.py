@@ -57,7 +57,7 @@ def _host(host: HostReport) -> JSON:
 
 
 def _model(model: ModelReport) -> JSON:
-    best = recommended(model.candidates)
+    best = recommended(model.candidates, model.weights)
     return {
         "name": model.name,
         "sha256": model.sha256,
@@ -77,6 +77,8 @@ def _model(model: ModelReport) -> JSON:
         # The same recipe can stand for two targets, and then has one id.
         "pareto": list(dict.fromkeys(c.id for c in pareto_front(model.candidates))),
         "recommended": best.id if best else None,
+        "weights": to_json(model.weights),
+        "searches": to_json(model.searches),
     }
 
 
@@ -109,6 +111,11 @@ def _candidate(candidate: CandidateReport) -> JSON:
         "known_failures": dict(candidate.known_failures),
         "promoted": candidate.promoted,
         "promotion_blocked_by": list(candidate.promotion_blocked_by),
+        "energy": to_json(candidate.energy),
+        "profile": to_json(candidate.profile),
+        "advice": to_json(candidate.advice),
+        "fixes": to_json(candidate.fixes),
+        "runtime": to_json(candidate.runtime),
     }
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.records import Outcome
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
+from pytest_edgeai.report.profile_text import bottleneck_sentence, profile_rows
+from pytest_edgeai.report.proposal import proposal
 from pytest_edgeai.report.quantities import NOTHING, verdict_estimate, verdict_threshold
 from pytest_edgeai.report.ranking import (
     gates_not_run,
@@ -20,11 +22,14 @@ from pytest_edgeai.report.wording import (
     NOT_RUN,
     candidate_name,
     decision,
+    headline,
     host_sentence,
     interval_title,
     making_sentence,
     remarks,
     target_sentence,
+    tool_versions,
+    top_advice,
     uniform,
 )
 
@@ -65,13 +70,20 @@ def _details(summary: str, blocks: Sequence[str]) -> str:
     return f"<details>\n<summary>{summary}</summary>\n\n{inner}\n\n</details>"
 
 
-def render_markdown(report: Report) -> str:
+def render_markdown(report: Report, pictures: Sequence[tuple[str, str, str]] = ()) -> str:
     """Return the report as GitHub Flavored Markdown.
+
+    Args:
+        report: the finished session.
+        pictures: title, address and caption of plots that the text shows.
 
     The decision comes first, then a table per candidate; what only some readers want is folded.
     Text from outside is escaped, so that it cannot end a cell, a table or a fold.
     """
     blocks = [_headline(report), *_decisions(report)]
+    for title, address, caption in pictures:
+        blocks.append(f"![{escape(title)}](<{address}>)")
+        blocks += [escape(caption)] if caption else []
     for model in report.models:
         blocks += _model(model)
     blocks += [f"> ⚠️ {escape(note)}" for note in report.notes]
@@ -80,26 +92,24 @@ def render_markdown(report: Report) -> str:
 
 
 def _headline(report: Report) -> str:
-    every = [(model, candidate) for model in report.models for candidate in model.candidates]
-    ships = [candidate_name(m, c) for m, c in every if may_be_promoted(c)]
-    if not ships:
-        return "## ❌ Do not ship"
-    if len(ships) == len(every) and all(model.candidates for model in report.models):
-        return "## ✅ Ship"
-    noun = "candidate" if len(every) == 1 else "candidates"
-    return f"## ⚠️ Ship {len(ships)} of {len(every)} {noun}"
+    words = headline(report)
+    mark = {"Ship": "✅", "Do not ship": "❌"}.get(words, "⚠️")
+    return f"## {mark} {words}"
 
 
 def _decisions(report: Report) -> Iterator[str]:
     lines = []
     for model in report.models:
-        best = recommended(model.candidates)
+        best = recommended(model.candidates, model.weights)
         choice = sum(map(may_be_promoted, model.candidates)) > 1
         for candidate in model.candidates:
             made = decision(model, candidate)
             verb, _, rest = made.sentence.partition(": ")
             told = ", **recommended**" if choice and candidate is best else ""
-            lines.append(f"- {'✅' if made.ship else '❌'} **{verb}**: {escape(rest)}{told}")
+            line = f"- {'✅' if made.ship else '❌'} **{verb}**: {escape(rest)}{told}"
+            if not made.ship and (advice := top_advice(candidate)):
+                line += f"<br>_Top advice:_ {escape(advice)}"
+            lines.append(line)
         if not model.candidates:
             problem = model.problem or "no candidate was planned"
             text = f"{escape(model.name)} was not gated: {escape(problem)}"
@@ -113,6 +123,7 @@ def _model(model: ModelReport) -> Iterator[str]:
         yield f"### {escape(candidate_name(model, candidate))}"
         if candidate.verdicts or candidate.required_gates:
             yield _gates(candidate)
+        yield from _proposal(candidate)
         yield from _remarks(candidate)
     if model.candidates and model.problem:
         yield f"> ❌ {escape(model.name)}: {escape(model.problem)}"
@@ -120,6 +131,21 @@ def _model(model: ModelReport) -> Iterator[str]:
     if stages:
         summary = f"{escape(model.name)}: where the gain comes from"
         yield _details(summary, [stages])
+
+
+def _proposal(candidate: CandidateReport) -> Iterator[str]:
+    """Yield the manifest lines to try, as a block that GitHub offers to copy."""
+    proposed = proposal(candidate)
+    if proposed is None:
+        return
+    lines = [one_line(line) for line in proposed.lines]
+    # A fence ends at a line of as many backticks.
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    sentence = escape(proposed.sentence)
+    yield "\n".join([sentence[:1].upper() + sentence[1:], "", f"{fence}toml", *lines, fence])
+    if proposed.note:
+        yield f"> {escape(proposed.note)}"
 
 
 def _gates(candidate: CandidateReport) -> str:
@@ -154,8 +180,15 @@ def _remarks(candidate: CandidateReport) -> Iterator[str]:
         lines.append("<br>".join(parts))
     if how := making_sentence(candidate):
         lines.append(f"- {escape(how)}")
+    if limit := bottleneck_sentence(candidate):
+        lines.append(f"- **profile**, {escape(limit)}")
     if lines:
         yield "\n".join(lines)
+    if candidate.profile is not None:
+        rows = [[escape(cell) for cell in row] for row in profile_rows(candidate.profile)]
+        titles = ("per call", "baseline", "candidate")
+        summary = f"{escape(candidate.id)}: what a call does with its time"
+        yield _details(summary, [_table(titles, (False, True, True), rows)])
 
 
 def _stages(model: ModelReport) -> str:
@@ -192,12 +225,7 @@ def _session(report: Report) -> str:
             lines.append(f"- Host: {escape(host_sentence(host))}")
         mark = "⚠️ " if host.proxy else ""
         lines.append(f"- {mark}{escape(target_sentence(host)).replace('target', 'Target', 1)}")
-    versions: dict[str, set[str]] = {"pytest-edgeai": {report.tool_version}}
-    for model in report.models:
-        for candidate in model.candidates:
-            made = candidate.artifact.versions if candidate.artifact else {}
-            for tool, version in made.items():
-                versions.setdefault(tool, set()).add(version)
+    versions = tool_versions(report)
     tools = ", ".join(f"{t} {' and '.join(sorted(v))}" for t, v in versions.items())
     lines.append(f"- Tools: {escape(tools)}")
     if report.command:

@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias
 from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.records import Outcome, Stage, Verdict
 from pytest_edgeai.report.content import CandidateReport, ModelReport, Report
+from pytest_edgeai.report.profile_text import bottleneck_sentence
+from pytest_edgeai.report.proposal import proposal
 from pytest_edgeai.report.quantities import (
     NOTHING,
     format_quantity,
@@ -27,6 +29,7 @@ from pytest_edgeai.report.wording import (
     making_sentence,
     remarks,
     target_sentence,
+    top_advice,
     uniform,
 )
 
@@ -312,6 +315,17 @@ def _decisions(page: _Page, report: Report) -> Iterator[Line]:
             yield Line("")
         previous_was_long = bool(reasons)
         yield from page.prose(made.sentence, "pass" if made.ship else "fail", hanging=2)
+        if not made.ship and (advice := top_advice(candidate)):
+            previous_was_long = True
+            yield from page.prose(f"top advice: {advice}", "title", indent=2, hanging=2)
+        if proposed := proposal(candidate):
+            previous_was_long = True
+            yield from page.prose(proposed.sentence, indent=2, hanging=2)
+            for line in proposed.lines:
+                yield from page.prose(line, indent=6, hanging=2)
+        if limit := bottleneck_sentence(candidate):
+            previous_was_long = True
+            yield from page.prose(f"profile: {limit}", "plain", indent=2, hanging=2)
         for remark in reasons:
             text = f"{remark.title}: {OUTCOME_WORDS[remark.outcome]}. {remark.reason}"
             yield from page.prose(text, _ROW_STYLES[remark.outcome], indent=2, hanging=2)

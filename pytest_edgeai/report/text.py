@@ -49,8 +49,11 @@ def one_line(text: str, *, ascii_only: bool = False) -> str:
     escapes, so that no text can move the cursor or change colors. With ``ascii_only`` the
     characters that reports use have spelled equivalents and all others are escaped.
     """
+    text = " ".join(text.split())
+    if text.isprintable() and (not ascii_only or text.isascii()):
+        return text
     out = []
-    for char in " ".join(text.split()):
+    for char in text:
         if ascii_only and not char.isascii():
             char = _ASCII.get(char, char.encode("ascii", "backslashreplace").decode("ascii"))
         elif not char.isprintable():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_edgeai.judge.verdict import worst_by_gate
 from pytest_edgeai.records import Outcome, Verdict
-from pytest_edgeai.report.content import CandidateReport, HostReport, ModelReport
+from pytest_edgeai.report.content import CandidateReport, HostReport, ModelReport, Report
 from pytest_edgeai.report.ranking import may_be_promoted
 
 OUTCOME_WORDS: Mapping[Outcome, str] = {
@@ -131,6 +131,36 @@ def remarks(candidate: CandidateReport) -> tuple[Remark, ...]:
         Remark(tuple(gates), title(gates), outcome, reason, advice, known)
         for (outcome, reason, advice, known), gates in grouped.items()
     )
+
+
+def headline(report: Report) -> str:
+    """Return the decision about the whole session in a few words."""
+    every = [candidate for model in report.models for candidate in model.candidates]
+    ships = sum(map(may_be_promoted, every))
+    if not ships:
+        return "Do not ship"
+    if ships == len(every) and all(model.candidates for model in report.models):
+        return "Ship"
+    return f"Ship {ships} of {len(every)} {'candidate' if len(every) == 1 else 'candidates'}"
+
+
+def top_advice(candidate: CandidateReport) -> str:
+    """Return the most promising remedy with its measured cause; empty where there is none."""
+    if not candidate.advice:
+        return ""
+    first = candidate.advice[0]
+    return f"{first.remedy} ({first.cause})" if first.cause else first.remedy
+
+
+def tool_versions(report: Report) -> dict[str, set[str]]:
+    """Return the tools that made the candidates, with every version that was used."""
+    versions: dict[str, set[str]] = {"pytest-edgeai": {report.tool_version}}
+    for model in report.models:
+        for candidate in model.candidates:
+            made = candidate.artifact.versions if candidate.artifact else {}
+            for tool, version in made.items():
+                versions.setdefault(tool, set()).add(version)
+    return versions
 
 
 def making_sentence(candidate: CandidateReport) -> str:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pytest_edgeai.assess.model import read_structure
 from pytest_edgeai.errors import EdgeAIError
 from pytest_edgeai.judge.artifact import judge_precision
+from pytest_edgeai.measure.onnx_writer import write_model
 from pytest_edgeai.optimize.cache import ArtifactCache
 from pytest_edgeai.promote.bundle import promote
 from pytest_edgeai.records import Artifact, Outcome, PrecisionFacts, Recipe, Verdict
 from pytest_edgeai.report.content import CandidateReport, ModelReport
-from pytest_edgeai.selfcheck.onnx_writer import write_model
 from pytest_edgeai.selfcheck.rates import Answer, Truth
 
 _FEATURES, _CLASSES = 64, 32

@@ -38,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         bundle = open_bundle(given.bundle)
         try:
             threads = bundle.threads if given.threads is None else given.threads
-            model = LOADERS[bundle.framework](bundle.path, threads, given.device or bundle.device)
+            model = LOADERS[bundle.framework](
+                bundle.path, threads, given.device or bundle.device, bundle.hints
+            )
         except ImportError as error:
             raise Refused(f"the runtime is missing: {error}") from None
         except Exception as error:

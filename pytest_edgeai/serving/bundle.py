@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Bundle:
         path: what is loaded.
         threads: threads that it was measured with; 0: the runtime's own number.
         device: the device that it was measured on.
+        hints: hints of the runtime that it was measured with.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Bundle:
     path: Path
     threads: int
     device: str
+    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_bundle(directory: Path) -> Bundle:
@@ -56,6 +59,7 @@ def open_bundle(directory: Path) -> Bundle:
             path=directory / "artifact" / str(artifact["main"]),
             threads=int(runtime.get("threads", 0)),
             device=str(runtime.get("device", "CPU")),
+            hints={str(k): str(v) for k, v in (runtime.get("hints") or {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refused(f"{directory / 'bundle.json'} cannot be read: {error}") from None

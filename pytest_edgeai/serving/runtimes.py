@@ -42,6 +42,14 @@ _OPENVINO_DTYPES = {
 }
 
 _FATAL_ONLY = 4
+_MAPPING = "memory_mapping"  # how weights are read, which decides nothing here
+_LEVEL = "graph_optimization_level"
+_LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -74,12 +82,23 @@ class Model(Protocol):
 class OnnxRuntimeModel:
     """An ONNX file in ONNX Runtime."""
 
-    def __init__(self, path: Path, threads: int, device: str) -> None:
-        """Load ``path`` with the execution provider of ``device`` (``CPU``, ``CUDA``, ...)."""
+    def __init__(
+        self, path: Path, threads: int, device: str, hints: Mapping[str, str] | None = None
+    ) -> None:
+        """Load ``path`` with the execution provider of ``device`` (``CPU``, ``CUDA``, ...).
+
+        ``hints`` are entries of the session's configuration, and ``graph_optimization_level``.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        for name, value in (hints or {}).items():
+            if name == _LEVEL:
+                level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[value])
+                options.graph_optimization_level = level
+            elif name != _MAPPING:
+                options.add_session_config_entry(name, value)
         # What a request did wrong is said to its sender.
         options.log_severity_level = _FATAL_ONLY
         provider = f"{device}ExecutionProvider"
@@ -103,8 +122,13 @@ class OnnxRuntimeModel:
 class OpenVinoModel:
     """An OpenVINO IR or ONNX file in OpenVINO."""
 
-    def __init__(self, path: Path, threads: int, device: str) -> None:
-        """Load ``path`` on ``device`` (``CPU``, ``GPU``, ``AUTO``, ...)."""
+    def __init__(
+        self, path: Path, threads: int, device: str, hints: Mapping[str, str] | None = None
+    ) -> None:
+        """Load ``path`` on ``device`` (``CPU``, ``GPU``, ``AUTO``, ...).
+
+        ``hints`` are properties of the device, which come before those that are set here.
+        """
         # OpenVINO sends usage data unless this module cannot be imported.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino
@@ -115,6 +139,7 @@ class OpenVinoModel:
             settings |= {"NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
             if threads:
                 settings["INFERENCE_NUM_THREADS"] = threads
+        settings |= {name: value for name, value in (hints or {}).items() if name != _MAPPING}
         compiled = openvino.Core().compile_model(str(path), device, settings)
         self._request = compiled.create_infer_request()
         self.inputs = tuple(map(self._tensor, compiled.inputs))
@@ -135,10 +160,10 @@ class OpenVinoModel:
         }
 
 
-LOADERS: Mapping[str, Callable[[Path, int, str], Model]] = {
+LOADERS: Mapping[str, Callable[[Path, int, str, Mapping[str, str]], Model]] = {
     "onnxruntime": OnnxRuntimeModel,
     "openvino": OpenVinoModel,
     "olive": OnnxRuntimeModel,
 }
 """Framework of an artifact to what loads its path for a number of threads (0: the runtime's own)
-on a device."""
+on a device, with hints."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pytest_edgeai.errors import ModelError
 from pytest_edgeai.optimize.frameworks.base import LoadedModel
-from pytest_edgeai.records import TensorSpec
+from pytest_edgeai.records import JSON, TensorSpec
 
 Array = NDArray[Any]
 
@@ -130,6 +130,26 @@ class ArrayCalibration:
         """Yield the feeds in order."""
         for index in range(len(self)):
             yield take(self.arrays, index * (self.batch or 1), self.batch)
+
+
+def tensor_spec(fields: Mapping[str, JSON]) -> TensorSpec:
+    """Return the tensor specification that a request states."""
+    return TensorSpec(**{**fields, "shape": tuple(fields["shape"])})
+
+
+def calibration_of(
+    described: Mapping[str, JSON] | None, inputs: Sequence[TensorSpec]
+) -> ArrayCalibration | None:
+    """Return the samples that a request states: ``{"arrays": {input: path}, "batch": ...}``.
+
+    Raises:
+        ModelError: they do not fit the inputs.
+    """
+    if described is None:
+        return None
+    opened = open_arrays(described["arrays"])
+    check_inputs(opened, inputs, described["batch"])
+    return ArrayCalibration(opened, described["batch"])
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from pytest_edgeai.optimize.frameworks.base import (
     OptimizeRequest,
 )
 from pytest_edgeai.optimize.frameworks.language import LanguageFramework, maps_weights
-from pytest_edgeai.records import JSON, Architecture, Recipe, RuntimeOptions, TensorSpec, to_json
+from pytest_edgeai.records import JSON, Architecture, Recipe, RuntimeOptions, to_json
 from pytest_edgeai.worker import arrays as samples_of
 from pytest_edgeai.worker.connection import Connection
 from pytest_edgeai.worker.endurance import Endurance
+from pytest_edgeai.worker.energy import EnergyOperations
 from pytest_edgeai.worker.extreme_inputs import ExtremeInputs
 from pytest_edgeai.worker.failures import needs_traceback, to_failure
 from pytest_edgeai.worker.language import LanguageModels
@@ -36,9 +37,11 @@ from pytest_edgeai.worker.load_operations import LoadOperations
 from pytest_edgeai.worker.memory import memory_growth, peak_meter
 from pytest_edgeai.worker.network import OPERATIONS as NETWORK_OPERATIONS
 from pytest_edgeai.worker.placement import allowed_cores, run_on
+from pytest_edgeai.worker.profile import Profiling
 from pytest_edgeai.worker.protocol import ProtocolError, Request
 from pytest_edgeai.worker.relay import Relay
 from pytest_edgeai.worker.resident import memory_now
+from pytest_edgeai.worker.sensitivity import LayerSensitivity
 from pytest_edgeai.worker.serving import Serving
 from pytest_edgeai.worker.timing import time_calls
 
@@ -77,6 +80,9 @@ class Service:
         self._operations |= Endurance(self._calls, self._tensors).operations
         self._operations |= Serving(self._model).operations
         self._operations |= Relay(self._calls, self._cores).operations
+        self._operations |= LayerSensitivity(framework, self._progress).operations
+        self._operations |= Profiling(self._calls, framework).operations
+        self._operations |= EnergyOperations(self._calls).operations
 
     @classmethod
     def serve(cls, connection: Connection, start: Request, versions: Mapping[str, str]) -> int:
@@ -145,13 +151,13 @@ class Service:
         """
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
-        specs = tuple(_tensor_spec(spec) for spec in inputs)
+        specs = tuple(samples_of.tensor_spec(spec) for spec in inputs)
         request = OptimizeRequest(
             source=Path(source),
             recipe=Recipe(**recipe),
             architecture=cast("Architecture", architecture),
             inputs=specs,
-            calibration=_calibration(calibration, specs),
+            calibration=samples_of.calibration_of(calibration, specs),
             output=folder,
         )
         begin = time.perf_counter()
@@ -344,20 +350,6 @@ def _is_installed(distribution: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _tensor_spec(fields: Mapping[str, JSON]) -> TensorSpec:
-    return TensorSpec(**{**fields, "shape": tuple(fields["shape"])})
-
-
-def _calibration(
-    described: Mapping[str, JSON] | None, inputs: tuple[TensorSpec, ...]
-) -> samples_of.ArrayCalibration | None:
-    if described is None:
-        return None
-    opened = samples_of.open_arrays(described["arrays"])
-    samples_of.check_inputs(opened, inputs, described["batch"])
-    return samples_of.ArrayCalibration(opened, described["batch"])
 
 
 def _feeds(model: LoadedModel, arrays: Mapping[str, str], first: int, batch: int | None) -> Feeds:

@@ -38,17 +38,22 @@ COPIED = "serving"
 
 BASE = {
     "__init__",
+    "advice_records",
     "descriptors",
     "digests",
+    "energy_records",
     "errors",
     "facts",
     "files",
     "load_records",
     "privacy_records",
     "production_records",
+    "profile_records",
     "records",
     "rollout_records",
     "samples",
+    "search_records",
+    "sensitivity_records",
     "specification",
     "tasks",
 }
@@ -59,6 +64,7 @@ MANIFEST = {
     "licenses",
     "manifest",
     "model_tables",
+    "search_table",
     "settings",
     "tables",
     "thresholds",
@@ -66,6 +72,7 @@ MANIFEST = {
 """What reads the manifest and the settings."""
 
 PYTEST_LAYER = {
+    "after_gates",
     "collect",
     "comparison",
     "display",
@@ -88,12 +95,16 @@ BETWEEN_ROOMS = {
     ("worker.language", "optimize.frameworks.base"): "likewise",
     ("worker.language", "optimize.frameworks.language"): "likewise",
     ("worker.load_operations", "optimize.frameworks.base"): "likewise",
+    ("worker.sensitivity", "optimize.frameworks.base"): "likewise",
+    ("worker.sensitivity", "optimize.frameworks.sensitivity"): "likewise",
     ("worker.load_operations", "optimize.frameworks.language"): "likewise",
     ("measure.bench", "worker.host"): "measures in worker processes",
     ("measure.rollout_servers", "worker.launch"): "starts servers in the same environment",
     ("measure.language", "worker.host"): "likewise",
     ("measure.extreme_inputs", "worker.host"): "likewise",
     ("measure.network", "worker.host"): "likewise",
+    ("measure.peaks", "worker.host"): "likewise",
+    ("measure.profile", "worker.host"): "likewise",
     ("measure.network", "worker.network"): "knows the attempt that proves a guard",
 }
 """What a room may import of one that does not stand before it in the flow, and why."""

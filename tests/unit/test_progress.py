@@ -86,3 +86,15 @@ def test_notes_are_kept_once_and_in_order() -> None:
         progress.note(note)
     progress.step("nobody", "sees this")
     assert progress.notes == ("b", "a")
+
+
+def test_a_detail_is_for_a_status_line_alone_and_makes_no_other_step() -> None:
+    clock, log, screen = Clock(), Log(), Log(interactive=True)
+    for display in (log, screen):
+        progress = Progress(display, clock)
+        for number, detail in enumerate(("making", "timing", "evaluating")):
+            clock.now += 1.0
+            progress.step("search", f"trial {number} of 3", detail=detail)
+    assert log.lines == ["search: trial 0 of 3"]
+    assert screen.statuses[0] == "search: trial 0 of 3: making"
+    assert screen.statuses[-1].endswith(": evaluating")

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_edgeai.settings import BY_NAME, OPTIONS, Option
 
-KINDS = {"names", "choice", "path", "seconds", "count", "flag", "thresholds", "reference"}
+KINDS = {"names", "choice", "path", "seconds", "count", "flag", "text", "thresholds", "reference"}
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)

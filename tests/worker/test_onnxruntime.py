@@ -164,7 +164,7 @@ def test_excluded_node_stays_float(drive: Drive, convolution: MakeModel) -> None
         ("int8-static", {"op_types": ["LSTM"]}, "no operator was quantized; the model has"),
         ("int8-static", {"nodes_to_exclude": ["gem"]}, 'Did you mean "gemm"?'),
         ("int8-dynamic", {"calibrate_method": "minmax"}, 'unknown option "calibrate_method"'),
-        ("convert", {"per_channel": True}, "allowed: no options"),
+        ("convert", {"per_channel": True}, "allowed: prune_ratio"),
         ("int8-statik", {}, 'Did you mean "int8-static"?'),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
+from pytest_edgeai.profile_records import OperatorTime
 from pytest_edgeai.records import Architecture, Recipe, RuntimeOptions, TensorSpec
 
 Feeds: TypeAlias = Mapping[str, NDArray[Any]]
@@ -81,6 +82,28 @@ class ExecutionFacts:
     quantized_operators: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class OperatorProfile:
+    """What a runtime's own profiler says of some calls of a model.
+
+    Attributes:
+        source: the profiler, in words of the runtime's documentation.
+        operators: what each operator took over all calls; empty where the profiler has counters
+            alone. What runs inside of another operator (a loop's body) is not counted twice.
+        operator_ns: for each call, the time in all operators.
+        wall_ns: for each call, its wall time with the profiler on.
+        counters: further counters per call, in the runtime's words with their unit.
+        note: what a reader has to know of the figures.
+    """
+
+    source: str
+    operators: tuple[OperatorTime, ...]
+    operator_ns: tuple[int, ...]
+    wall_ns: tuple[int, ...]
+    counters: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
 class LoadedModel(Protocol):
     """A model that is ready to run."""
 
@@ -131,5 +154,25 @@ class Framework(Protocol):
 
         Raises:
             ModelError: the framework cannot take this model or recipe; says why.
+        """
+        ...
+
+
+class ProfilingFramework(Protocol):
+    """What a framework offers beside :class:`Framework` whose runtime has a profiler; optional.
+
+    A framework without it is said to have no profiler.
+    """
+
+    def profile(
+        self, path: Path, runtime: RuntimeOptions, feeds: Feeds, calls: int
+    ) -> OperatorProfile:
+        """Load a model with the profiler on, run it ``calls`` times, and release it.
+
+        It is a load of its own: what is measured elsewhere never runs with a profiler. Files of the
+        profiler are gone afterwards. At least two further calls warm it up and are not counted.
+
+        Raises:
+            ModelError: the file is not a model that this runtime accepts.
         """
         ...

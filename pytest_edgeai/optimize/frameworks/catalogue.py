@@ -12,8 +12,16 @@ _ONNXRUNTIME_OPTIONS = (
     "nodes_to_exclude",
     "op_types",
     "per_channel",
+    "prune_ratio",
     "reduce_range",
     "weight_type",
+)
+_ONNXRUNTIME_WEIGHT_OPTIONS = (
+    "accuracy_level",
+    "block_size",
+    "nodes_to_exclude",
+    "prune_ratio",
+    "symmetric",
 )
 _CLASSICAL_OPERATORS = frozenset(
     {
@@ -44,6 +52,7 @@ _OLIVE_STATIC_OPTIONS = (
     "calibration_calls",
     "nodes_to_exclude",
     "op_types",
+    "prune_ratio",
     "reduce_range",
 )
 _OPENVINO_OPTIONS = ("ignored_names", "ignored_patterns", "ignored_types")
@@ -54,8 +63,15 @@ ONNXRUNTIME = FrameworkDescriptor(
     install='pip install "pytest-edgeai[onnx]"',
     distributions=("onnxruntime", "onnx"),
     formats=("onnx",),
-    schemes={"convert": "float32", "int8-static": "int8", "int8-dynamic": "int8"},
+    schemes={
+        "convert": "float32",
+        "int8-static": "int8",
+        "int8-dynamic": "int8",
+        "int8-weights": "int8",
+        "int4-weights": "int4",
+    },
     options={
+        "convert": ("prune_ratio",),
         "int8-static": (
             *_ONNXRUNTIME_OPTIONS,
             "activation_type",
@@ -66,7 +82,10 @@ ONNXRUNTIME = FrameworkDescriptor(
             "symmetric_activations",
         ),
         "int8-dynamic": _ONNXRUNTIME_OPTIONS,
+        "int8-weights": _ONNXRUNTIME_WEIGHT_OPTIONS,
+        "int4-weights": _ONNXRUNTIME_WEIGHT_OPTIONS,
     },
+    versions_of=("onnx-ir",),
     maps_weights=True,
 )
 """ONNX Runtime on the CPU, with its own quantization tools."""
@@ -84,15 +103,17 @@ OPENVINO = FrameworkDescriptor(
         "int4-weights": "int4",
     },
     options={
+        "convert": ("prune_ratio",),
         "int8-static": (
             *_OPENVINO_OPTIONS,
             "calibration_calls",
             "fast_bias_correction",
             "model_type",
             "preset",
+            "prune_ratio",
             "target_device",
         ),
-        "int8-weights": (*_OPENVINO_OPTIONS, "exporter", "mode"),
+        "int8-weights": (*_OPENVINO_OPTIONS, "exporter", "mode", "prune_ratio"),
         "int4-weights": (
             *_OPENVINO_OPTIONS,
             "all_layers",
@@ -178,6 +199,7 @@ OLIVE = FrameworkDescriptor(
     },
     versions_of=("onnxruntime-genai", "torch", "transformers"),
     options={
+        "convert": ("prune_ratio",),
         "int8-static": (
             *_OLIVE_STATIC_OPTIONS,
             "calibrate_method",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pytest_edgeai.errors import UserError
 from pytest_edgeai.optimize.frameworks.base import (
     ExecutionFacts,
+    OperatorProfile,
     OptimizeRequest,
     OptimizeResult,
     Progress,
@@ -136,4 +137,25 @@ class LanguageFramework(Protocol):
 
     def optimize(self, request: OptimizeRequest, progress: Progress) -> OptimizeResult:
         """Make one artifact; see :class:`~pytest_edgeai.optimize.frameworks.base.Framework`."""
+        ...
+
+
+class ProfilingLanguageFramework(Protocol):
+    """What a language framework offers whose runtime has a profiler; optional.
+
+    See :class:`~pytest_edgeai.optimize.frameworks.base.ProfilingFramework`.
+    """
+
+    def profile_language_model(
+        self,
+        path: Path,
+        runtime: RuntimeOptions,
+        context_tokens: int,
+        tokens: NDArray[np.int32],
+        calls: int,
+    ) -> OperatorProfile:
+        """Load a model with the profiler on and decode one token ``calls`` times, then release it.
+
+        Every call decodes at the depth of :meth:`LoadedLanguageModel.bind_decode` of ``tokens``.
+        """
         ...

@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_edgeai.optimize.frameworks.base import OptimizeRequest, OptimizeResult, Progress
+from pytest_edgeai.optimize.frameworks.base import (
+    OperatorProfile,
+    OptimizeRequest,
+    OptimizeResult,
+    Progress,
+)
 from pytest_edgeai.optimize.frameworks.huggingface_tokenizer import tokenize_directory
 from pytest_edgeai.optimize.frameworks.llamacpp_api import start, tokenize_file
 from pytest_edgeai.optimize.frameworks.llamacpp_model import LlamaCppModel
@@ -43,6 +48,19 @@ class LlamaCpp:
             path = Path(folder, "null.gguf")
             write_null_model(path)
             return LlamaCppModel(path, runtime, CONTEXT_TOKENS)
+
+    def profile_language_model(
+        self,
+        path: Path,
+        runtime: RuntimeOptions,
+        context_tokens: int,
+        tokens: NDArray[np.int32],
+        calls: int,
+    ) -> OperatorProfile:
+        """See :class:`~pytest_edgeai.optimize.frameworks.language.ProfilingLanguageFramework`."""
+        from pytest_edgeai.optimize.frameworks import llamacpp_profile
+
+        return llamacpp_profile.profile(path, runtime, context_tokens, tokens, calls)
 
     def tokenize(self, path: Path, text: str) -> NDArray[np.int32]:
         """Return the token ids of plain text, without special tokens added or recognized.

@@ -58,8 +58,10 @@ class LlamaCppModel:
     are the same bits whenever they are repeated.
     """
 
-    def __init__(self, path: Path, runtime: RuntimeOptions, context_tokens: int) -> None:
-        """Load the file and make a context."""
+    def __init__(
+        self, path: Path, runtime: RuntimeOptions, context_tokens: int, observe: Any = None
+    ) -> None:
+        """Load the file and make a context; ``observe`` is its ``cb_eval``, which a profiler is."""
         _check_device(runtime.device)
         self._where = str(path)
         self._model: Any = load_file(path, mapped=_is_mapped(runtime))
@@ -68,6 +70,7 @@ class LlamaCppModel:
         try:
             self._vocabulary_of_model = llama_cpp.llama_model_get_vocab(self._model)
             self._vocabulary: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary_of_model)
+            self._observe = observe  # the context keeps no reference to it
             self._context = self._make_context(runtime, context_tokens)
             self._memory: Any = llama_cpp.llama_get_memory(self._context)
             if not self._memory or llama_cpp.llama_model_has_encoder(self._model):
@@ -253,6 +256,8 @@ class LlamaCppModel:
             "no_perf": False,
         }.items():
             set_parameter(parameters, name, value)
+        if self._observe is not None:
+            set_parameter(parameters, "cb_eval", self._observe)
         LOG.clear()
         context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not context:

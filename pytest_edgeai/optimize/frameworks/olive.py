@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 # disable_telemetry_events() switches off comes after that.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
+from pytest_edgeai.errors import ModelError
 from pytest_edgeai.optimize.frameworks.base import (
+    Calibration,
+    Feeds,
+    OperatorProfile,
     OptimizeRequest,
     OptimizeResult,
     Progress,
@@ -23,7 +27,11 @@ from pytest_edgeai.optimize.frameworks.onnxruntime import (
     OnnxRuntime,
     OnnxRuntimeModel,
 )
+from pytest_edgeai.optimize.frameworks.sensitivity import NoiseReport
 from pytest_edgeai.records import RuntimeOptions
+
+LAYER_SCHEMES = ("int8-static", "int8-dynamic")
+"""Schemes whose options ONNX Runtime's own schemes of these names have, too."""
 
 if TYPE_CHECKING:
     from pytest_edgeai.optimize.frameworks.genai import GenaiModel
@@ -54,6 +62,12 @@ class Olive:
         """Load a model of one Identity."""
         return self._onnxruntime.load_null_model(runtime)
 
+    def profile(
+        self, path: Path, runtime: RuntimeOptions, feeds: Feeds, calls: int
+    ) -> OperatorProfile:
+        """See :meth:`pytest_edgeai.optimize.frameworks.onnxruntime.OnnxRuntime.profile`."""
+        return self._onnxruntime.profile(path, runtime, feeds, calls)
+
     def load_language_model(
         self, path: Path, runtime: RuntimeOptions, context_tokens: int
     ) -> GenaiModel:
@@ -82,3 +96,23 @@ class Olive:
         from pytest_edgeai.optimize.frameworks import olive_optimize
 
         return olive_optimize.optimize(request, progress)
+
+    def layer_noise(
+        self, request: OptimizeRequest, samples: Calibration, time_box_s: float, progress: Progress
+    ) -> NoiseReport:
+        """Measure layers with ONNX Runtime's quantizers, which are the ones that Olive runs.
+
+        See :class:`pytest_edgeai.optimize.frameworks.sensitivity.LayerMeasuringFramework`.
+
+        Raises:
+            ModelError: the scheme is none that names its options beforehand.
+        """
+        from pytest_edgeai.optimize.frameworks import onnxruntime_sensitivity
+
+        if request.recipe.scheme not in LAYER_SCHEMES:
+            raise ModelError(
+                f'the layers of "{request.recipe.scheme}" are not measured one by one',
+                where=f"recipe {request.recipe.id}",
+                allowed=", ".join(LAYER_SCHEMES),
+            )
+        return onnxruntime_sensitivity.layer_noise(request, samples, time_box_s, progress)

@@ -27,6 +27,8 @@ from pytest_edgeai.optimize.frameworks.olive_workflow import (
     no_artifact,
     run_workflow,
 )
+from pytest_edgeai.optimize.frameworks.onnx_pruning import with_pruned_source
+from pytest_edgeai.optimize.frameworks.onnxruntime_prepare import preprocess, with_named_nodes
 from pytest_edgeai.optimize.frameworks.support import (
     DEFAULT_CALIBRATION_CALLS,
     TRANSFORMERS,
@@ -34,6 +36,7 @@ from pytest_edgeai.optimize.frameworks.support import (
     Report,
     calibration_of,
     listed,
+    prune_ratio,
 )
 
 # DequantizeLinear takes a scale per channel from opset 13 on (docs/Changelog.md of ONNX), and
@@ -76,7 +79,8 @@ def optimize(request: OptimizeRequest, progress: Progress) -> OptimizeResult:
     Schemes: ``convert`` (Olive's peephole optimizer, no change of precision), ``int8-static``
     (QDQ), ``int8-dynamic``, ``int8-search`` (the settings of ``int8-static`` that Olive's search
     finds best), and for language models ``int4-genai`` and ``int8-genai``; ``convert`` makes
-    float32 of them too.
+    float32 of them too. With ``prune_ratio`` output channels are removed first, see
+    :mod:`pytest_edgeai.optimize.frameworks.onnx_pruning`.
 
     Raises:
         ModelError: Olive cannot take this model or recipe, or made something else than the recipe
@@ -94,6 +98,7 @@ def optimize(request: OptimizeRequest, progress: Progress) -> OptimizeResult:
     if scheme in LANGUAGE_SCHEMES or (is_language and scheme == "convert"):
         return make_language_model(request, options, progress)
     settings = _read_settings(options, request) if scheme != "convert" else None
+    ratio = None if is_language else prune_ratio(options)
     options.finish()
     if is_language:
         raise ModelError(
@@ -106,6 +111,9 @@ def optimize(request: OptimizeRequest, progress: Progress) -> OptimizeResult:
         Report(()) as report,
         tempfile.TemporaryDirectory(prefix="olive-", dir=request.output) as folder,
     ):
+        request = with_pruned_source(request, ratio, Path(folder), report)
+        if settings is not None and settings.nodes_to_exclude:
+            request = replace(request, source=with_named_nodes(request.source, Path(folder)))
         work = _Work(request, Path(folder), report, progress)
         artifact = work.convert() if settings is None else work.quantize(settings)
         progress("done", 1.0)
@@ -340,7 +348,7 @@ class _Work:
             )
         if not settings.nodes_to_exclude:
             return
-        names = {node.name for node in _graph(self.request.source).node}
+        names = self._names(settings)
         for name in settings.nodes_to_exclude:
             if name not in names:
                 raise ModelError(
@@ -348,6 +356,18 @@ class _Work:
                     where=f"recipe {self.request.recipe.id}",
                     advice=did_you_mean(name, names),
                 )
+
+    def _names(self, settings: _Settings) -> set[str]:
+        """Return the nodes that can be excluded: the source's, and those that preparing it makes.
+
+        Olive prepares a graph with ONNX Runtime's tool, which gives fused nodes a name of its own.
+        """
+        names = {node.name for node in _graph(self.request.source).node}
+        if not names.issuperset(settings.nodes_to_exclude):
+            prepared = self.folder / "names.onnx"
+            preprocess(self.request.source, prepared, self.folder, Report(()))
+            names |= {node.name for node in _graph(prepared).node}
+        return names
 
 
 def _graph(source: Path) -> Any:

@@ -20,13 +20,16 @@ from pytest_edgeai.assess.onnx_external import external_locations
 from pytest_edgeai.assess.roles import is_quantized
 from pytest_edgeai.errors import ModelError, UserError, did_you_mean
 from pytest_edgeai.optimize.frameworks.base import (
+    Calibration,
     ExecutionFacts,
     Feeds,
+    OperatorProfile,
     OptimizeRequest,
     OptimizeResult,
     Progress,
 )
 from pytest_edgeai.optimize.frameworks.language import split_mapping
+from pytest_edgeai.optimize.frameworks.sensitivity import NoiseReport
 from pytest_edgeai.optimize.frameworks.support import one_line
 from pytest_edgeai.records import RuntimeOptions, TensorSpec
 
@@ -94,15 +97,27 @@ class OnnxRuntime:
             ModelError: this version of ONNX Runtime does not accept the file.
             UserError: the device or a hint does not exist.
         """
-        if not path.is_file():
-            raise ModelError("there is no such file", where=str(path))
-        is_mapped, runtime = split_mapping(runtime)
-        external = {} if is_mapped else _read_external(path)
-        return OnnxRuntimeModel(str(path), runtime, str(path), external)
+        return _load(path, runtime)
 
     def load_null_model(self, runtime: RuntimeOptions) -> OnnxRuntimeModel:
         """Load a model of one Identity."""
         return OnnxRuntimeModel(_NULL_MODEL, split_mapping(runtime)[1], "the null model")
+
+    def profile(
+        self, path: Path, runtime: RuntimeOptions, feeds: Feeds, calls: int
+    ) -> OperatorProfile:
+        """See :class:`~pytest_edgeai.optimize.frameworks.base.ProfilingFramework`."""
+        from pytest_edgeai.optimize.frameworks import onnxruntime_profile
+
+        with tempfile.TemporaryDirectory(prefix="profile-") as folder:
+            model = _load(path, runtime, trace=str(Path(folder, "trace")))
+            try:
+                call = model.bind(feeds)
+                for _ in range(onnxruntime_profile.WARM_UP_CALLS + calls):
+                    call()
+                return onnxruntime_profile.read_trace(model.end_trace())
+            finally:
+                model.close()
 
     def optimize(self, request: OptimizeRequest, progress: Progress) -> OptimizeResult:
         """See :func:`pytest_edgeai.optimize.frameworks.onnxruntime_optimize.optimize`."""
@@ -111,6 +126,14 @@ class OnnxRuntime:
         from pytest_edgeai.optimize.frameworks import onnxruntime_optimize
 
         return onnxruntime_optimize.optimize(request, progress)
+
+    def layer_noise(
+        self, request: OptimizeRequest, samples: Calibration, time_box_s: float, progress: Progress
+    ) -> NoiseReport:
+        """See :func:`pytest_edgeai.optimize.frameworks.onnxruntime_sensitivity.layer_noise`."""
+        from pytest_edgeai.optimize.frameworks import onnxruntime_sensitivity
+
+        return onnxruntime_sensitivity.layer_noise(request, samples, time_box_s, progress)
 
 
 class OnnxRuntimeModel:
@@ -122,6 +145,7 @@ class OnnxRuntimeModel:
         runtime: RuntimeOptions,
         where: str,
         external: Mapping[str, mmap.mmap] | None = None,
+        trace: str = "",
     ) -> None:
         """Make a session.
 
@@ -131,6 +155,7 @@ class OnnxRuntimeModel:
             where: what errors call it.
             external: location to content of the files with external data; those that are not given
                 are mapped by the runtime.
+            trace: switches the profiler on, and is how the path of its file begins.
         """
         self._source = source
         self._runtime = runtime
@@ -138,6 +163,9 @@ class OnnxRuntimeModel:
         # The session borrows them for as long as it lives.
         self._external = external or {}
         options = _session_options(runtime)
+        if trace:
+            options.enable_profiling = True
+            options.profile_file_prefix = trace
         if self._external:
             options.add_session_config_entry(_BORROW, "1")
             options.add_external_initializers_from_files_in_memory(
@@ -190,10 +218,22 @@ class OnnxRuntimeModel:
             devices = [name for name in devices if name == "CPU"]
         return ExecutionFacts(precisions, tuple(devices))
 
+    def end_trace(self) -> Path:
+        """Switch the profiler off and return its file; only where it is on."""
+        return Path(self._session.end_profiling())
+
     def close(self) -> None:
         """Release the session."""
         self._session = None
         self._external = {}
+
+
+def _load(path: Path, runtime: RuntimeOptions, trace: str = "") -> OnnxRuntimeModel:
+    if not path.is_file():
+        raise ModelError("there is no such file", where=str(path))
+    is_mapped, runtime = split_mapping(runtime)
+    external = {} if is_mapped else _read_external(path)
+    return OnnxRuntimeModel(str(path), runtime, str(path), external, trace)
 
 
 def _read_external(path: Path) -> dict[str, mmap.mmap]:

@@ -5,16 +5,14 @@ The steps follow https://onnxruntime.ai/docs/performance/model-optimizations/qua
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.version_converter
 from onnxruntime.quantization import (
     CalibrationMethod,
     QuantFormat,
@@ -22,7 +20,6 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pytest_edgeai.assess.model import read_structure
 from pytest_edgeai.errors import ModelError, did_you_mean
@@ -31,6 +28,22 @@ from pytest_edgeai.optimize.frameworks.base import (
     OptimizeRequest,
     OptimizeResult,
     Progress,
+)
+from pytest_edgeai.optimize.frameworks.onnx_pruning import with_pruned_source
+from pytest_edgeai.optimize.frameworks.onnxruntime_prepare import (
+    import_opsets_once,
+    is_large,
+    name_nodes,
+    names_of,
+    preprocess,
+    with_named_nodes,
+    with_new_opset,
+)
+from pytest_edgeai.optimize.frameworks.onnxruntime_weights import (
+    ACCURACY_LEVELS,
+    BLOCK_SIZES,
+    WEIGHT_BITS,
+    quantize_weights,
 )
 from pytest_edgeai.optimize.frameworks.support import (
     DEFAULT_CALIBRATION_CALLS,
@@ -41,18 +54,11 @@ from pytest_edgeai.optimize.frameworks.support import (
     calibration_of,
     listed,
     one_line,
+    prune_ratio,
 )
 
-# DequantizeLinear takes a scale per channel from opset 13 on (docs/Changelog.md of ONNX); 17 is the
-# newest that every runtime of the last years knows.
-PER_CHANNEL_OPSET = 13
-CONVERTED_OPSET = 17
-
-# One protobuf message holds less than 2 GiB; intermediate models carry some more than the source.
-_LARGE_BYTES = 3 * 2**29
-
-_TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
-_METHODS = {
+TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
@@ -65,65 +71,86 @@ _AMBIGUOUS = "truth value of an array"
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """Options of both quantization schemes; those of the other scheme keep their defaults."""
+class Settings:
+    """Options of the quantization schemes; those of the other schemes keep their defaults."""
 
-    per_channel: bool
-    weight_type: str
-    reduce_range: bool
     op_types: list[str]
     nodes_to_exclude: list[str]
+    per_channel: bool = False
+    weight_type: str = "int8"
+    reduce_range: bool = False
     activation_type: str = "uint8"
     calibrate_method: str = "minmax"
     percentile: float = 99.999
     symmetric_activations: bool = False
     moving_average: bool = False
     calibration_calls: int = DEFAULT_CALIBRATION_CALLS
+    block_size: int = 32
+    symmetric: bool = True
+    accuracy_level: int = 4
 
 
 def optimize(request: OptimizeRequest, progress: Progress) -> OptimizeResult:
     """Make one artifact, ``model.onnx``, with ``model.onnx.data`` beside it where it is large.
 
     Schemes: ``convert`` (graph optimizations and shapes, no change of precision), ``int8-static``
-    (QDQ) and ``int8-dynamic``.
+    (QDQ), ``int8-dynamic``, and ``int8-weights`` and ``int4-weights`` (weights of matrix products
+    alone, in blocks). With ``prune_ratio`` output channels are removed first, see
+    :mod:`pytest_edgeai.optimize.frameworks.onnx_pruning`.
 
     Raises:
         ModelError: the tools cannot take this model or recipe; says why.
     """
+    options = Options(request.recipe)
+    settings = read_settings(options, request)
+    ratio = prune_ratio(options)
+    options.finish()
+    artifact = request.output / "model.onnx"
+    with Report() as report, tempfile.TemporaryDirectory(prefix="onnxruntime-") as folder:
+        progress("optimizing the graph", 0.0)
+        request = with_pruned_source(request, ratio, Path(folder), report)
+        if settings is None:
+            preprocess(request.source, artifact, Path(folder), report)
+        else:
+            Steps(request, settings, artifact, Path(folder), report, progress).quantize()
+        progress("done", 1.0)
+    return OptimizeResult(artifact, tuple(report.lines))
+
+
+def read_settings(options: Options, request: OptimizeRequest) -> Settings | None:
+    """Read the options of the recipe's scheme; ``None`` for ``convert``, which has none.
+
+    Raises:
+        ModelError: there is no such scheme, or an option has a wrong value.
+    """
     scheme = request.recipe.scheme
-    readers = {"convert": None, "int8-static": _static_settings, "int8-dynamic": _dynamic_settings}
+    readers = {
+        "convert": None,
+        "int8-static": _static_settings,
+        "int8-dynamic": _dynamic_settings,
+        "int8-weights": _weight_settings,
+        "int4-weights": _weight_settings,
+    }
     if scheme not in readers:
         raise ModelError(
             f'onnxruntime has no scheme "{scheme}"',
             allowed=", ".join(readers),
             advice=did_you_mean(scheme, readers),
         )
-    options = Options(request.recipe)
     reader = readers[scheme]
-    settings = reader(options, request) if reader is not None else None
-    options.finish()
-    artifact = request.output / "model.onnx"
-    with Report() as report, tempfile.TemporaryDirectory(prefix="onnxruntime-") as folder:
-        if settings is None:
-            progress("optimizing the graph", 0.0)
-            _preprocess(request.source, artifact, Path(folder), report)
-        else:
-            steps = _Steps(request, settings, artifact, Path(folder), report, progress)
-            steps.quantize()
-        progress("done", 1.0)
-    return OptimizeResult(artifact, tuple(report.lines))
+    return None if reader is None else reader(options, request)
 
 
-def _static_settings(options: Options, request: OptimizeRequest) -> _Settings:
+def _static_settings(options: Options, request: OptimizeRequest) -> Settings:
     is_transformer = request.architecture in TRANSFORMERS
-    return _Settings(
+    return Settings(
         per_channel=options.flag("per_channel", True),
-        weight_type=options.choice("weight_type", "int8", tuple(_TYPES)),
+        weight_type=options.choice("weight_type", "int8", tuple(TYPES)),
         reduce_range=options.flag("reduce_range", False),
         op_types=options.names("op_types", _TRANSFORMER_OPERATORS if is_transformer else ()),
         nodes_to_exclude=options.names("nodes_to_exclude"),
-        activation_type=options.choice("activation_type", "uint8", tuple(_TYPES)),
-        calibrate_method=options.choice("calibrate_method", "minmax", tuple(_METHODS)),
+        activation_type=options.choice("activation_type", "uint8", tuple(TYPES)),
+        calibrate_method=options.choice("calibrate_method", "minmax", tuple(METHODS)),
         percentile=options.number("percentile", 99.999, 50.0, 100.0),
         symmetric_activations=options.flag("symmetric_activations", False),
         moving_average=options.flag("moving_average", False),
@@ -131,42 +158,55 @@ def _static_settings(options: Options, request: OptimizeRequest) -> _Settings:
     )
 
 
-def _dynamic_settings(options: Options, request: OptimizeRequest) -> _Settings:
-    return _Settings(
+def _dynamic_settings(options: Options, request: OptimizeRequest) -> Settings:
+    return Settings(
         per_channel=options.flag("per_channel", True),
-        weight_type=options.choice("weight_type", "int8", tuple(_TYPES)),
+        weight_type=options.choice("weight_type", "int8", tuple(TYPES)),
         reduce_range=options.flag("reduce_range", False),
         op_types=options.names("op_types", _DYNAMIC_OPERATORS),
         nodes_to_exclude=options.names("nodes_to_exclude"),
     )
 
 
+def _weight_settings(options: Options, request: OptimizeRequest) -> Settings:
+    return Settings(
+        op_types=["MatMul", "Gemm"],
+        nodes_to_exclude=options.names("nodes_to_exclude"),
+        block_size=options.size("block_size", 32, BLOCK_SIZES),
+        symmetric=options.flag("symmetric", True),
+        accuracy_level=options.size("accuracy_level", 4, ACCURACY_LEVELS),
+    )
+
+
 @dataclass(frozen=True)
-class _Steps:
+class Steps:
     """Quantizes one model."""
 
     request: OptimizeRequest
-    settings: _Settings
+    settings: Settings
     artifact: Path
     folder: Path
     report: Report
     progress: Progress
 
     def quantize(self) -> None:
+        """Make the artifact.
+
+        Raises:
+            ModelError: the tools cannot, or quantized nothing.
+        """
         is_static = self.request.recipe.scheme == "int8-static"
         calibration = (
             calibration_of(self.request, self.settings.calibration_calls, self.progress, 0.2, 0.8)
             if is_static
             else None
         )
-        self.progress("optimizing the graph", 0.0)
-        source = self._with_new_opset(self.request.source)
-        prepared = self.folder / "prepared.onnx"
-        _preprocess(source, prepared, self.folder, self.report)
-        _import_opsets_once(prepared)
+        prepared = self.prepare()
         self._check_excluded(prepared)
         self.progress("quantizing", 0.2)
-        if calibration is None:
+        if self.request.recipe.scheme in WEIGHT_BITS:
+            self._weights(prepared)
+        elif calibration is None:
             self._dynamic(prepared)
         else:
             if len(calibration) < len(calibration.source):
@@ -183,24 +223,36 @@ class _Steps:
                 advice='Choose another scheme or other "op_types"',
             )
 
-    def _with_new_opset(self, source: Path) -> Path:
-        """Return a model whose opset can express a scale per channel."""
-        opset = read_structure(source).opset
-        if not self.settings.per_channel or opset >= PER_CHANNEL_OPSET:
-            return source
+    def prepare(self) -> Path:
+        """Return the graph that is quantized: optimized, with shapes and a name for each node."""
+        source = with_named_nodes(self.request.source, self.folder)
+        if self.settings.per_channel:
+            source = with_new_opset(source, self.folder, self.report)
+        prepared = self.folder / "prepared.onnx"
+        preprocess(source, prepared, self.folder, self.report)
+        import_opsets_once(prepared)
+        name_nodes(prepared)
+        return prepared
+
+    def _weights(self, prepared: Path) -> None:
+        settings = self.settings
         try:
-            converted = onnx.version_converter.convert_version(onnx.load(source), CONVERTED_OPSET)
-        except Exception as error:  # the converter raises RuntimeError and its own kinds
-            raise ModelError(
-                f"opset {opset} has no quantization per channel, and converting to opset "
-                f"{CONVERTED_OPSET} failed: {one_line(error)}",
-                where=str(source),
-                advice=f"Export the model with opset {CONVERTED_OPSET}, or set per_channel = false",
-            ) from error
-        path = self.folder / "converted.onnx"
-        onnx.save(converted, path)
-        self.report.add(f"converted from opset {opset} to {CONVERTED_OPSET}")
-        return path
+            model = quantize_weights(
+                onnx.load(prepared),
+                WEIGHT_BITS[self.request.recipe.scheme],
+                settings.block_size,
+                symmetric=settings.symmetric,
+                accuracy_level=settings.accuracy_level,
+                excluded=names_of(settings.nodes_to_exclude),
+            )
+        except Exception as error:
+            raise self.failed(error) from error
+        onnx.save(
+            model,
+            self.artifact,
+            save_as_external_data=is_large(prepared),
+            location=f"{self.artifact.name}.data",
+        )
 
     def _check_excluded(self, prepared: Path) -> None:
         if not self.settings.nodes_to_exclude:
@@ -215,23 +267,29 @@ class _Steps:
                 )
 
     def _dynamic(self, prepared: Path) -> None:
+        try:
+            self.quantize_dynamically(prepared, self.artifact)
+        except Exception as error:
+            raise self.failed(error) from error
+
+    def quantize_dynamically(
+        self, prepared: Path, target: Path, only: Sequence[str] | None = None
+    ) -> None:
+        """Quantize every node of the types, or some of them alone, that is not excluded."""
         settings = self.settings
         # The tool turns every Gemm into MatMul and Add before it looks at the operator types.
-        op_types = ["MatMul" if name == "Gemm" else name for name in settings.op_types]
-        excluded = [name for node in settings.nodes_to_exclude for name in (node, f"{node}_MatMul")]
-        try:
-            quantize_dynamic(
-                prepared,
-                self.artifact,
-                op_types_to_quantize=sorted(set(op_types)),
-                per_channel=settings.per_channel,
-                reduce_range=settings.reduce_range,
-                weight_type=_TYPES[settings.weight_type],
-                nodes_to_exclude=excluded,
-                use_external_data_format=_is_large(prepared),
-            )
-        except Exception as error:
-            raise self._failed(error) from error
+        op_types = {"MatMul" if name == "Gemm" else name for name in settings.op_types}
+        quantize_dynamic(
+            prepared,
+            target,
+            op_types_to_quantize=sorted(op_types),
+            per_channel=settings.per_channel,
+            reduce_range=settings.reduce_range,
+            weight_type=TYPES[settings.weight_type],
+            nodes_to_quantize=None if only is None else names_of(only),
+            nodes_to_exclude=names_of(settings.nodes_to_exclude),
+            use_external_data_format=is_large(prepared),
+        )
 
     def _static(self, prepared: Path, calibration: LimitedCalibration) -> None:
         """Quantize, working around a defect of the tool that some graphs meet.
@@ -253,10 +311,10 @@ class _Steps:
                 self._static_attempt(prepared, calibration, per_channel, extra)
             except ValueError as error:
                 if _AMBIGUOUS not in str(error) or index == len(attempts) - 1:
-                    raise self._failed(error) from error
+                    raise self.failed(error) from error
                 self.report.add(f"quantizing failed: {one_line(error)}")
             except Exception as error:
-                raise self._failed(error) from error
+                raise self.failed(error) from error
             else:
                 if how:
                     self.report.add(f"quantized {how}")
@@ -273,16 +331,16 @@ class _Steps:
         quantize_static(
             prepared,
             self.artifact,
-            _Reader(calibration),
+            CalibrationReader(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=settings.op_types or None,
             per_channel=per_channel,
             reduce_range=settings.reduce_range,
-            activation_type=_TYPES[settings.activation_type],
-            weight_type=_TYPES[settings.weight_type],
+            activation_type=TYPES[settings.activation_type],
+            weight_type=TYPES[settings.weight_type],
             nodes_to_exclude=settings.nodes_to_exclude,
-            use_external_data_format=_is_large(prepared),
-            calibrate_method=_METHODS[settings.calibrate_method],
+            use_external_data_format=is_large(prepared),
+            calibrate_method=METHODS[settings.calibrate_method],
             extra_options={
                 "ActivationSymmetric": settings.symmetric_activations,
                 "CalibMovingAverage": settings.moving_average,
@@ -291,7 +349,8 @@ class _Steps:
             },
         )
 
-    def _failed(self, error: Exception) -> ModelError | MemoryError:
+    def failed(self, error: Exception) -> ModelError | MemoryError:
+        """Return the one clear line for what a tool raised."""
         if isinstance(error, (MemoryError, ModelError)):
             return error
         return ModelError(
@@ -310,77 +369,13 @@ class _Steps:
         return ""
 
 
-class _Reader:
+class CalibrationReader:
     """Hands calibration feeds to the tool, which asks for one after the other until ``None``."""
 
     def __init__(self, feeds: Iterable[Feeds]) -> None:
         self._feeds: Iterator[Feeds] = iter(feeds)
 
     def get_next(self) -> dict[str, Any] | None:
+        """Return the next feeds; ``None`` after the last ones."""
         feeds = next(self._feeds, None)
         return None if feeds is None else dict(feeds)
-
-
-def _preprocess(source: Path, target: Path, folder: Path, report: Report) -> None:
-    """Write ``source`` with shapes inferred and the graph optimized, as far as the tools can.
-
-    A float16 model becomes a float32 one between its inputs and outputs: the CPU has no float16
-    kernels, so the first pass inserts casts, and the second folds those of the weights away.
-
-    Raises:
-        ModelError: not even the plainest preparation works.
-    """
-    if read_structure(source).weight_elements.get("float16"):
-        cast = folder / "cast.onnx"
-        _preprocess_once(source, cast, report)
-        report.add("float16 weights were converted to float32, which the CPU computes in")
-        source = cast
-    _preprocess_once(source, target, report)
-
-
-def _preprocess_once(source: Path, target: Path, report: Report) -> None:
-    failures: list[Exception] = []
-    attempts: list[tuple[str, dict[str, bool]]] = [
-        ("", {}),
-        ("without symbolic shape inference", {"skip_symbolic_shape": True}),
-        ("without shape inference", {"skip_symbolic_shape": True, "skip_onnx_shape": True}),
-    ]
-    if importlib.util.find_spec("sympy") is None:
-        failures.append(ImportError("sympy is not installed"))
-        del attempts[0]
-    for how, skipped in attempts:
-        try:
-            quant_pre_process(
-                source,
-                target,
-                save_as_external_data=_is_large(source),
-                all_tensors_to_one_file=True,
-                external_data_location=f"{target.name}.data",
-                **skipped,
-            )
-        except MemoryError:
-            raise
-        except Exception as error:  # the tools raise whatever their helpers do
-            failures.append(error)
-            continue
-        if how:
-            report.add(f"prepared {how}: {one_line(failures[-1])}")
-        return
-    raise ModelError(
-        f"onnxruntime cannot prepare the model: {one_line(failures[-1])}", where=str(source)
-    ) from failures[-1]
-
-
-def _import_opsets_once(path: Path) -> None:
-    """Drop repeated imports of one opset, which skl2onnx writes and the quantizer refuses."""
-    model = onnx.load(path, load_external_data=False)
-    imports = {(entry.domain, entry.version): entry for entry in model.opset_import}
-    if len(imports) < len(model.opset_import):
-        unique = list(imports.values())
-        del model.opset_import[:]
-        model.opset_import.extend(unique)
-        onnx.save(model, path)
-
-
-def _is_large(source: Path) -> bool:
-    return read_structure(source).size_bytes > _LARGE_BYTES

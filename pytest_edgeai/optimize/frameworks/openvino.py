@@ -22,13 +22,16 @@ import openvino  # noqa: E402
 from pytest_edgeai.assess.model import read_structure  # noqa: E402
 from pytest_edgeai.errors import ModelError, UserError, did_you_mean  # noqa: E402
 from pytest_edgeai.optimize.frameworks.base import (  # noqa: E402
+    Calibration,
     ExecutionFacts,
     Feeds,
+    OperatorProfile,
     OptimizeRequest,
     OptimizeResult,
     Progress,
 )
 from pytest_edgeai.optimize.frameworks.language import split_mapping  # noqa: E402
+from pytest_edgeai.optimize.frameworks.sensitivity import NoiseReport  # noqa: E402
 from pytest_edgeai.optimize.frameworks.support import one_line  # noqa: E402
 from pytest_edgeai.records import RuntimeOptions, TensorSpec  # noqa: E402
 
@@ -84,6 +87,15 @@ class OpenVINO:
         model = read_model(self._core, path, is_mapped=is_mapped)
         return OpenVINOModel(self._core, model, runtime, output_names(path, model), str(path))
 
+    def profile(
+        self, path: Path, runtime: RuntimeOptions, feeds: Feeds, calls: int
+    ) -> OperatorProfile:
+        """See :class:`~pytest_edgeai.optimize.frameworks.base.ProfilingFramework`."""
+        from pytest_edgeai.optimize.frameworks import openvino_profile
+
+        model = self.load(path, openvino_profile.with_counters(runtime))
+        return openvino_profile.profile(model, runtime.device, model.bind(feeds), calls)
+
     def load_null_model(self, runtime: RuntimeOptions) -> OpenVINOModel:
         """Compile a model of one ReLU."""
         from openvino import opset13
@@ -109,6 +121,21 @@ class OpenVINO:
 
         return openvino_language.load_null(self._core, runtime)
 
+    def profile_language_model(
+        self,
+        path: Path,
+        runtime: RuntimeOptions,
+        context_tokens: int,
+        tokens: NDArray[np.int32],
+        calls: int,
+    ) -> OperatorProfile:
+        """See :class:`~pytest_edgeai.optimize.frameworks.language.ProfilingLanguageFramework`."""
+        from pytest_edgeai.optimize.frameworks import openvino_profile
+
+        counted = openvino_profile.with_counters(runtime)
+        model = self.load_language_model(path, counted, context_tokens)
+        return openvino_profile.profile(model, runtime.device, model.bind_decode(tokens), calls)
+
     def tokenize(self, path: Path, text: str) -> NDArray[np.int32]:
         """See :func:`pytest_edgeai.optimize.frameworks.huggingface_tokenizer.tokenize_directory`.
 
@@ -132,6 +159,14 @@ class OpenVINO:
             return openvino_language_optimize.optimize(self._core, request, progress)
         return openvino_optimize.optimize(self._core, request, progress)
 
+    def layer_noise(
+        self, request: OptimizeRequest, samples: Calibration, time_box_s: float, progress: Progress
+    ) -> NoiseReport:
+        """See :func:`pytest_edgeai.optimize.frameworks.openvino_sensitivity.layer_noise`."""
+        from pytest_edgeai.optimize.frameworks import openvino_sensitivity
+
+        return openvino_sensitivity.layer_noise(self._core, request, samples, time_box_s, progress)
+
 
 class OpenVINOModel:
     """See :class:`~pytest_edgeai.optimize.frameworks.base.LoadedModel`."""
@@ -152,6 +187,11 @@ class OpenVINOModel:
             for port, name in zip(self._compiled.outputs, names, strict=True)
         ]
         self._request: Any = self._compiled.create_infer_request()
+
+    @property
+    def compiled(self) -> Any:
+        """The compiled model, until it is released."""
+        return self._compiled
 
     @property
     def inputs(self) -> Sequence[TensorSpec]:

@@ -143,6 +143,11 @@ class OpenVINOLanguageModel:
         )
 
     @property
+    def compiled(self) -> Any:
+        """The compiled model, until it is released."""
+        return self._compiled
+
+    @property
     def vocabulary(self) -> int:
         """Columns of the logits."""
         return self._vocabulary

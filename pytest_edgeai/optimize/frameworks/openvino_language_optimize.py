@@ -27,7 +27,13 @@ from pytest_edgeai.optimize.frameworks.openvino_language_source import (
     read_checkpoint,
     read_source,
 )
-from pytest_edgeai.optimize.frameworks.support import Options, Report, listed, one_line
+from pytest_edgeai.optimize.frameworks.support import (
+    Options,
+    Report,
+    listed,
+    one_line,
+    prune_ratio,
+)
 
 GROUP_SIZE = 64
 """Weights of 4 bits that share a scale, by default."""
@@ -77,6 +83,8 @@ def optimize(core: openvino.Core, request: OptimizeRequest, progress: Progress) 
         )
     options = Options(request.recipe)
     exporter = options.choice("exporter", EXPORTERS[0], EXPORTERS)
+    if scheme == "int8-weights" and prune_ratio(options) is not None:
+        raise ModelError('"prune_ratio" takes an ONNX file', where=f"recipe {request.recipe.id}")
     arguments = _arguments(scheme, options)
     with Report(("", "nncf", "openvino")) as report:
         model, companions = _source(core, request, exporter, report, progress)

@@ -13,9 +13,11 @@ from pytest_edgeai.optimize.frameworks.base import Calibration, Feeds, OptimizeR
 from pytest_edgeai.records import Architecture, Recipe
 
 DEFAULT_CALIBRATION_CALLS = 300
+"""How many calibration feeds are used unless the recipe says otherwise; NNCF's own default."""
 TRANSFORMERS: tuple[Architecture, ...] = ("transformer", "mixture-of-experts")
 """Architectures that are quantized with the options for transformers."""
-"""How many calibration feeds are used unless the recipe says otherwise; NNCF's own default."""
+PRUNE_RATIOS = (0.05, 0.5)
+"""The least and the largest share of the output channels that ``prune_ratio`` removes."""
 
 
 class Options:
@@ -43,12 +45,26 @@ class Options:
             raise self._wrong(name, value, f"a number from {least:g} to {most:g}")
         return float(value)
 
+    def optional_number(self, name: str, least: float, most: float) -> float | None:
+        """Return a number between ``least`` and ``most``; ``None`` where it is not given."""
+        if name not in self._values:
+            self._known.append(name)
+            return None
+        return self.number(name, least, least, most)
+
     def count(self, name: str, default: int) -> int:
         """Return a positive integer."""
         value = self._take(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self._wrong(name, value, "a whole number from 1 on")
         return value
+
+    def size(self, name: str, default: int, allowed: Sequence[int]) -> int:
+        """Return one of some whole numbers."""
+        value = self._take(name, default)
+        if isinstance(value, bool) or value not in allowed:
+            raise self._wrong(name, value, ", ".join(str(each) for each in allowed))
+        return int(value)
 
     def choice(self, name: str, default: str, allowed: Sequence[str]) -> str:
         """Return one of ``allowed``."""
@@ -91,6 +107,11 @@ class Options:
             allowed=allowed,
             advice=hint,
         )
+
+
+def prune_ratio(options: Options) -> float | None:
+    """Read the option ``prune_ratio``; ``None`` where it is not given."""
+    return options.optional_number("prune_ratio", *PRUNE_RATIOS)
 
 
 @dataclass(frozen=True)

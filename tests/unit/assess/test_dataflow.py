@@ -153,8 +153,8 @@ def test_a_full_precision_weight_beside_quantized_ones_is_seen(save: Save) -> No
     path = save(
         [
             node("DequantizeLinear", "q s", "d"),
-            node("MatMul", "x d", "h"),
-            node("MatMul", "h w", "y"),
+            helper.make_node("MatMul", ["x", "d"], ["h"], name="first"),
+            helper.make_node("MatMul", ["h", "w"], ["y"], name="second"),
         ],
         [value("x", ["n", 4])],
         [value("y", ["n", 4])],
@@ -167,6 +167,7 @@ def test_a_full_precision_weight_beside_quantized_ones_is_seen(save: Save) -> No
     found = read_onnx(path)
     assert found.weight_elements == {"float32": 16, "int8": 16}
     assert found.quantized_operators == {"MatMul": 1}
+    assert found.full_precision_weights == {"second": 16}
 
 
 @pytest.mark.parametrize("normalized", [False, True])

@@ -198,3 +198,24 @@ def test_a_mix_is_named_by_a_type_that_it_holds(
 def test_a_silent_fallback_is_named() -> None:
     verdict = judge_precision(facts({"q5_0": 70, "q8_0": 30}), "q4_k")
     assert "no multiple of 256 elements fall back to q5_0, q8_0" in verdict.reason
+
+
+def test_layers_that_the_recipe_leaves_alone_are_counted_apart() -> None:
+    held = {"int8": 40, "float32": 60}
+    assert judge_precision(facts(held), "int8").outcome == "fail"
+    apart = PrecisionFacts(held, {}, {"int8": 1}, "CPU", ("CPU",), left_out_elements=58)
+    verdict = judge_precision(apart, "int8")
+    assert verdict.outcome == "pass"
+    assert verdict.observed == pytest.approx(40 / 42)
+    assert verdict.details["left_out_elements"] == 58
+    assert "of the weights, 58 weights of layers left alone apart, are int8" in verdict.reason
+    fewer = PrecisionFacts(held, {}, {"int8": 1}, "CPU", ("CPU",), left_out_elements=20)
+    assert judge_precision(fewer, "int8").outcome == "fail"
+
+
+def test_a_model_of_which_everything_is_left_alone_claims_nothing() -> None:
+    verdict = judge_precision(
+        PrecisionFacts({"float32": 60}, {}, {}, "CPU", ("CPU",), left_out_elements=60), "int8"
+    )
+    assert verdict.outcome == "error"
+    assert "but in the layers that the recipe leaves alone" in verdict.reason

@@ -144,9 +144,23 @@ def test_dynamic_quantization_needs_a_matrix_product() -> None:
     assert "Attention, Gather, Gemm, LSTM, MatMul" in fits["int8-dynamic"].reason
 
 
+def test_weights_in_blocks_need_a_matrix_product() -> None:
+    fits = scheme_fits(
+        classifier_facts(operators={"Conv": 3, "Relu": 2}), FRAMEWORKS["onnxruntime"]
+    )
+    for scheme in ("int8-weights", "int4-weights"):
+        assert not fits[scheme].possible
+        assert "no operator whose weights it takes (Gemm, MatMul)" in fits[scheme].reason
+    dense = scheme_fits(classifier_facts(operators={"Gemm": 1}), FRAMEWORKS["onnxruntime"])
+    assert dense["int4-weights"].possible
+    assert not dense["int4-weights"].reason
+
+
 def test_an_old_opset_is_converted_first() -> None:
     found = reasons(classifier_facts(opset=11), "onnxruntime")
-    assert all(reason.startswith("opset 11 has no scale per channel") for reason in found.values())
+    ranges = {scheme: reason for scheme, reason in found.items() if not scheme.endswith("-weights")}
+    assert all(reason.startswith("opset 11 has no scale per channel") for reason in ranges.values())
+    assert len(ranges) == 2
     assert set(reasons(classifier_facts(opset=11), "openvino").values()) == {""}
     assert set(reasons(classifier_facts(opset=13), "onnxruntime").values()) == {""}
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import pytest
 from hypothesis import strategies as st
+from planted_sessions import GATES, HOST, artifact, typical_report
 
+from pytest_edgeai.advice_records import Advice, FixAttempt
 from pytest_edgeai.records import (
-    Artifact,
-    HostFacts,
     LatencySummary,
     Outcome,
     Recipe,
@@ -23,197 +23,20 @@ from pytest_edgeai.records import (
     Verdict,
 )
 from pytest_edgeai.report.content import CandidateReport, HostReport, ModelReport, Report
+from pytest_edgeai.search_records import Figure, SearchReport, Trial
 
 T = TypeVar("T")
-
-HOST = HostFacts(
-    hostname="ci-runner-7",
-    system="Linux 6.8.0",
-    architecture="x86_64",
-    cpu_vendor="AuthenticAMD",
-    cpu_model="AMD EPYC 7B13",
-    logical_cores=2,
-    memory_bytes=8 * 2**30,
-    simd=("avx2", "avx512_vnni"),
-    virtualization="kvm",
-    sources={"cpu_model": "/proc/cpuinfo"},
-)
-GATES = (
-    "accuracy_retained",
-    "speedup",
-    "memory_cut",
-    "artifact_size",
-    "latency_consistency",
-    "output_sanity",
-    "precision_proof",
-)
-
-
-def stage(name: str, framework: str, p50_ms: float, mib: float, memory_mib: float) -> Stage:
-    """Return one measured stage."""
-    return Stage(
-        name=name,  # type: ignore[arg-type]
-        framework=framework,
-        runtime=RuntimeOptions(),
-        latency=LatencySummary(
-            samples=400,
-            p50_ns=p50_ms * 1e6,
-            p95_ns=p50_ms * 1.1e6,
-            p99_ns=p50_ms * 1.3e6,
-            cpu_p50_ns=p50_ms * 0.99e6,
-            threads=2 if name == "accelerated" else 1,
-            batch=1,
-        ),
-        size_bytes=int(mib * 2**20),
-        metric="accuracy",
-        score=0.9815,
-        memory_bytes=int(memory_mib * 2**20),
-        steady_bytes=int(memory_mib * 2**19),
-    )
-
-
-def artifact(framework: str) -> Artifact:
-    """Return an artifact record; its files need not exist."""
-    path = Path("cache/3f/model.xml")
-    return Artifact(
-        path=path,
-        files=(path, path.with_suffix(".bin")),
-        framework=framework,
-        claimed_precision="int8",
-        sha256="3f" * 32,
-        size_bytes=5_900_000,
-        key="ab" * 32,
-        from_cache=True,
-        seconds=11.5,
-        versions={"openvino": "2025.3.0", "nncf": "2.18.0"},
-    )
-
-
-def passing_verdicts() -> tuple[Verdict, ...]:
-    """Return the seven shipped gates, all passed."""
-    return (
-        Verdict("accuracy_retained", "pass", 0.9981, (0.9872, 1.0087), 0.95, 0.95, "more_than",
-                "ratio", 540, "98.0% of the baseline's accuracy is certain."),
-        Verdict("speedup", "pass", 2.746, (2.61, 2.90), 0.95, 1.5, "at_least", "ratio", 212,
-                "At least 2.61x as fast.", threshold_origin="edgeai.toml"),
-        Verdict("memory_cut", "pass", 0.6123, (0.58, 0.6411), 0.95, 0.5, "at_least", "ratio", 5,
-                "Uses 61% less memory."),
-        Verdict("artifact_size", "pass", 5_900_000, None, None, 8 * 2**20, "at_most", "bytes", 1,
-                "5.63 MiB.", threshold_origin="edgeai.toml"),
-        Verdict("latency_consistency", "pass", 1.04, (0.98, 1.096), 0.95, 1.1, "at_most", "ratio",
-                212, "p95 holds."),
-        Verdict("output_sanity", "pass", 0, None, None, 0, "at_most", "classes", 540, "Sane."),
-        Verdict("precision_proof", "pass", 0.9893, None, None, 0.8, "at_least", "share", 12,
-                "98.9% of the weights are int8."),
-    )  # fmt: skip
-
-
-def typical_report() -> Report:
-    """Return a session of two models and four candidates in which most things happen."""
-    passed = passing_verdicts()
-    by_gate = {verdict.gate: verdict for verdict in passed}
-    failing = (
-        by_gate["accuracy_retained"],
-        dataclasses.replace(
-            by_gate["speedup"],
-            outcome="fail",
-            observed=1.312,
-            interval=(1.27, 1.356),
-            reason="The candidate is 1.31x as fast as the baseline, and at most 1.36x; 1.5x is "
-            "required.",
-            advice="Dynamic quantization leaves convolutions in FP32: try the int8-static scheme.",
-        ),
-        dataclasses.replace(
-            by_gate["memory_cut"],
-            outcome="inconclusive",
-            observed=0.5012,
-            interval=(0.4711, 0.5307),
-            reason="The interval contains the limit after 5 repeats.",
-            advice="About 22 repeats would decide: raise --edge-budget to 90.",
-        ),
-        dataclasses.replace(
-            by_gate["latency_consistency"],
-            outcome="not_applicable",
-            observed=None,
-            interval=None,
-            threshold=None,
-            reason="The candidate has no tail to judge below 100 samples.",
-        ),
-    )
-    broken = tuple(
-        Verdict(gate, "error", None, None, None, None, "at_least", "ratio", 0,
-                "openvino worker, optimize: killed by signal 9 (out of memory) after 41 s.",
-                advice="Give it more memory, or lower calibration samples with [models.digits] "
-                "calibration_samples = 64.")
-        for gate in GATES
-    )  # fmt: skip
-    proxied = (
-        by_gate["accuracy_retained"],
-        dataclasses.replace(
-            by_gate["speedup"],
-            outcome="proxy",
-            reason="Measured on an AuthenticAMD host, which says nothing certain about Intel.",
-            advice="Measure on an Intel host, or accept the proxy with --edge-allow-proxy.",
-        ),
-        *passed[2:],
-    )
-    stages = (
-        stage("converted", "openvino", 3.71, 22.1, 41.0),
-        stage("quantized", "openvino", 1.497, 5.63, 18.7),
-        stage("accelerated", "openvino", 0.861, 5.63, 19.1),
-    )
-    digits = ModelReport(
-        name="digits",
-        sha256="d1" * 32,
-        task="image-classification",
-        baseline_framework="onnxruntime",
-        baseline_path=Path("models/digits.onnx"),
-        baseline_stage=stage("baseline", "onnxruntime", 4.112, 22.0, 48.2),
-        candidates=(
-            CandidateReport("openvino-int8-static", "intel", Recipe("openvino", "int8-static"),
-                            artifact("openvino"), stages, passed, GATES, True, ()),
-            CandidateReport("onnxruntime-int8-dynamic", "intel",
-                            Recipe("onnxruntime", "int8-dynamic"), artifact("onnxruntime"),
-                            (stage("quantized", "onnxruntime", 3.13, 5.9, 24.1),), failing, GATES,
-                            False, ("speedup", "memory_cut", "artifact_size", "output_sanity",
-                                    "precision_proof"),
-                            {"speedup": "dynamic quantization of a CNN is slow; issue 41"}),
-            CandidateReport("openvino-int8-static-mixed-per-channel-bias-corrected-with-sq",
-                            "intel", Recipe("openvino", "int8-static"), None, (), broken, GATES,
-                            False, GATES),
-        ),
-    )  # fmt: skip
-    text = ModelReport(
-        name="reader",
-        sha256="e2" * 32,
-        task="text-classification",
-        baseline_framework="onnxruntime",
-        baseline_path=Path("models/reader.onnx"),
-        baseline_stage=None,
-        candidates=(
-            CandidateReport("openvino-int8-static", "intel", Recipe("openvino", "int8-static"),
-                            artifact("openvino"), (), proxied, GATES, False, ("speedup",)),
-        ),
-    )  # fmt: skip
-    unread = dataclasses.replace(
-        text, name="scan", candidates=(), sha256="", problem="models/scan.onnx: truncated file"
-    )
-    return Report(
-        created="2026-11-21T12:00:00+00:00",
-        tool_version="0.1.0",
-        hosts=(HostReport(HOST, "intel", True, "its processor is AuthenticAMD, not GenuineIntel"),),
-        command=("pytest", "--edge-target=intel"),
-        settings={"speedup": ("1.5", "edgeai.toml")},
-        models=(digits, text, unread),
-        evidence_directory=Path(".edgeai/evidence/2026-11-21T12-00-00"),
-        evidence_sha256="9a" * 32,
-        notes=("The load of other processes was above 0.5 in 12% of the rounds.",),
-    )
 
 
 @pytest.fixture(name="typical")
 def typical_fixture() -> Report:
     """A session of two models and four candidates in which most things happen."""
+    return typical_report()
+
+
+@pytest.fixture(name="typical_once", scope="session")
+def typical_once_fixture() -> Report:
+    """The same, for what takes long to make of it."""
     return typical_report()
 
 
@@ -254,7 +77,7 @@ class AnyReport:
         return self.random.choice(self.numbers)
 
     def name(self) -> str:
-        return self.random.choice((*GATES, *self.texts))
+        return self.random.choice((*GATES, "slice_retained", *self.texts))
 
     def some(self, make: Callable[[], T], most: int) -> tuple[T, ...]:
         return tuple(make() for _ in range(self.random.randint(0, most)))
@@ -279,8 +102,46 @@ class AnyReport:
             reason=self.text(),
             advice=self.text(),
             threshold_origin=self.random.choice(("default", "edgeai.toml", self.text())),
-            details={self.text(): self.number()},
+            details={self.text(): self.number(), "divisions": self.divisions()},
         )
+
+    def divisions(self) -> dict[str, Any]:
+        part = {
+            "samples": self.random.randint(0, 1000),
+            "baseline": self.number(),
+            "candidate": self.number(),
+            "retained": self.number(),
+            "decision": self.random.choice(("pass", "fail", "inconclusive")),
+        }
+        return {self.text(): {self.text(): part} for _ in range(self.random.randint(0, 2))}
+
+    def advice(self) -> Advice:
+        lines = self.some(self.text, 2)
+        return Advice(self.text(), self.text(), self.text(), self.text(), lines)
+
+    def fix(self) -> FixAttempt:
+        gate, figures = self.name(), (self.number(), self.number(), self.number())
+        return FixAttempt(
+            self.text(), self.some(self.text, 2), self.text(), {gate: figures}, {gate: figures},
+            {gate: self.text()}, self.random.random(), self.random.random() < 0.5, self.text(),
+        )  # fmt: skip
+
+    def trial(self) -> Trial:
+        names = ("speedup", "accuracy_retained", "memory_cut", self.text())
+        figures = {
+            name: Figure(value, self.number(), self.number())
+            for name in self.some(lambda: self.random.choice(names), 4)
+            if (value := self.number()) is not None
+        }
+        recipe = Recipe(self.text(), self.text(), {self.text(): self.text()})
+        return Trial(3, recipe, RuntimeOptions(), "measured", figures, 2.0, self.text())
+
+    def search(self) -> SearchReport:
+        return SearchReport(
+            self.text(), self.text(), {self.text(): [self.text()]}, self.some(self.trial, 3),
+            self.some(self.text, 2), 3.0, self.random.choice(("trials", "time box")),
+            {self.text(): self.some(self.text, 2)},
+        )  # fmt: skip
 
     def stage(self) -> Stage:
         latency = LatencySummary(
@@ -319,6 +180,8 @@ class AnyReport:
             promotion_blocked_by=self.some(self.name, 2),
             known_failures=self.table(),
             gate_seconds={self.name(): self.random.random()},
+            advice=self.some(self.advice, 2),
+            fixes=self.some(self.fix, 2),
         )
 
     def model(self) -> ModelReport:
@@ -331,6 +194,7 @@ class AnyReport:
             baseline_stage=self.maybe(self.stage),
             candidates=self.some(self.candidate, 3),
             problem=self.random.choice(("", self.text())),
+            searches={self.text(): search for search in self.some(self.search, 1)},
         )
 
     def host(self) -> HostReport:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_edgeai.advice_records import Advice
 from pytest_edgeai.report.content import Report
 from pytest_edgeai.report.markdown import escape, render_markdown
 
@@ -17,12 +18,26 @@ def cells(row: str) -> int:
     return len(re.findall(r"(?<!\\)\|", row)) - 1
 
 
+def without_code(text: str) -> str:
+    """Return the text without its fenced blocks, in which nothing is a construct."""
+    kept, fence = [], ""
+    for line in text.split("\n"):
+        if fence:
+            fence = "" if line == fence else fence
+        elif found := re.match("```+", line):
+            fence = found[0]
+        else:
+            kept.append(line)
+    assert not fence, "a block ends"
+    return "\n".join(kept)
+
+
 @settings(max_examples=60)
 @given(data=st.data())
 def test_every_row_of_every_table_has_the_cells_of_its_heading(
     any_report: Any, data: st.DataObject
 ) -> None:
-    text = render_markdown(any_report.draw(data))
+    text = without_code(render_markdown(any_report.draw(data)))
     for block in text.split("\n\n"):
         rows = block.split("\n")
         if rows[0].startswith("| "):
@@ -36,7 +51,7 @@ def test_every_row_of_every_table_has_the_cells_of_its_heading(
 @settings(max_examples=60)
 @given(data=st.data())
 def test_the_only_html_is_ours(any_report: Any, data: st.DataObject) -> None:
-    text = render_markdown(any_report.draw(data))
+    text = without_code(render_markdown(any_report.draw(data)))
     tags = re.findall(r"<[^>]*>?", text)
     assert set(tags) <= {"<details>", "</details>", "<summary>", "</summary>", "<br>"}
     assert tags.count("<details>") == tags.count("</details>") == tags.count("<summary>")
@@ -83,7 +98,8 @@ def test_the_best_of_several_is_named(typical: Report) -> None:
     model = typical.models[0]
     first = model.candidates[0]
     slower = tuple(
-        dataclasses.replace(v, observed=2.2) if v.gate == "speedup" else v for v in first.verdicts
+        dataclasses.replace(v, observed=2.2, interval=(2.1, 2.3)) if v.gate == "speedup" else v
+        for v in first.verdicts
     )
     second = dataclasses.replace(first, id="onnxruntime-int8-static", verdicts=slower)
     report = dataclasses.replace(
@@ -104,3 +120,16 @@ def test_figures_words_and_sources_are_there(typical: Report) -> None:
     assert "- ⚠️ Target intel: this host is a proxy" in text
     assert "- Setting: speedup = 1.5 (edgeai.toml)" in text
     assert "AMD EPYC 7B13" in text
+
+
+def test_what_does_not_ship_has_its_top_advice_beside_the_decision(typical: Report) -> None:
+    advice = Advice("scheme", "it is slow", "87% in | ConvInteger", "quantize statically")
+    model = typical.models[0]
+    candidates = tuple(dataclasses.replace(c, advice=(advice,)) for c in model.candidates[:2])
+    report = dataclasses.replace(
+        typical, models=(dataclasses.replace(model, candidates=candidates),)
+    )
+    told = "<br>_Top advice:_ quantize statically (87% in &#124; ConvInteger)"
+    lines = [line for line in render_markdown(report).splitlines() if told in line]
+    assert len(lines) == 1, "what ships needs none"
+    assert lines[0].startswith("- ❌ **DO NOT SHIP**: digits onnxruntime-int8-dynamic")

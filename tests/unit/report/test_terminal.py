@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_edgeai.advice_records import Advice
 from pytest_edgeai.report.content import Report
 from pytest_edgeai.report.terminal import MIN_WIDTH, render_terminal
 from pytest_edgeai.report.text import display_width
@@ -169,3 +170,24 @@ def test_what_the_framework_reported_is_shown(typical: Report) -> None:
             ),
         )
     )
+
+
+def with_advice(report: Report) -> Report:
+    """Return the session with advice for both candidates of the first model that were made."""
+    advice = Advice("scheme", "it is slow", "87% in ConvInteger", "quantize statically")
+    second = dataclasses.replace(advice, remedy="use two threads")
+    model = report.models[0]
+    candidates = tuple(
+        dataclasses.replace(candidate, advice=(advice, second))
+        for candidate in model.candidates[:2]
+    )
+    return dataclasses.replace(report, models=(dataclasses.replace(model, candidates=candidates),))
+
+
+def test_what_does_not_ship_has_its_top_advice_beside_the_decision(typical: Report) -> None:
+    lines = [line.strip() for line in text(with_advice(typical), 200).splitlines()]
+    told = "top advice: quantize statically (87% in ConvInteger)"
+    assert lines.count(told) == 1, "what ships needs none"
+    before = lines[lines.index(told) - 1]
+    assert before.startswith("DO NOT SHIP: digits onnxruntime-int8-dynamic is blocked by")
+    assert "use two threads" not in " ".join(lines), "the page has the rest"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pytest_edgeai.measure.onnx_writer import write_model
 from pytest_edgeai.selfcheck.artifacts import check_artifacts, check_precision
-from pytest_edgeai.selfcheck.onnx_writer import write_model
 
 
 def test_false_claims_of_precision_fail_and_a_true_one_passes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Write the few ONNX files that the self-check plants, byte by byte, without the onnx package.
+"""Write small ONNX models byte by byte, without the onnx package.
 
 Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the encoding of the wire:
 https://protobuf.dev/programming-guides/encoding/
@@ -26,8 +26,9 @@ def write_model(
     *,
     features: int,
     classes: int,
+    rows: int = 1,
 ) -> Path:
-    """Write a model of one input ``x`` (1, features) and one output ``y`` (1, classes).
+    """Write a model of one input ``x`` (rows, features) and one output ``y`` (rows, classes).
 
     Args:
         path: the file.
@@ -35,11 +36,12 @@ def write_model(
         weights: initializers by name; float32, int8 or uint8.
         features: columns of the input.
         classes: columns of the output.
+        rows: rows of both.
     """
     graph = b"".join(_field(1, _node(*node)) for node in nodes)
     graph += _field(2, b"planted")
     graph += b"".join(_field(5, _tensor(name, array)) for name, array in weights.items())
-    graph += _field(11, _value("x", features)) + _field(12, _value("y", classes))
+    graph += _field(11, _value("x", rows, features)) + _field(12, _value("y", rows, classes))
     opset = _field(1, b"") + _number(2, _OPSET)
     path.write_bytes(_number(1, _IR_VERSION) + _field(7, graph) + _field(8, opset))
     return path
@@ -59,8 +61,8 @@ def _tensor(name: str, array: NDArray[Any]) -> bytes:
     )
 
 
-def _value(name: str, columns: int) -> bytes:
-    axes = b"".join(_field(1, _number(1, size)) for size in (1, columns))
+def _value(name: str, rows: int, columns: int) -> bytes:
+    axes = b"".join(_field(1, _number(1, size)) for size in (rows, columns))
     tensor_type = _number(1, _DATA_TYPES["float32"]) + _field(2, axes)
     return _field(1, name.encode()) + _field(2, _field(1, tensor_type))
 
