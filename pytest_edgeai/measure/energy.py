@@ -26,7 +26,9 @@ from pytest_edgeai.measure.energy_plan import (
     plan_blocks,
     probe,
 )
-from pytest_edgeai.measure.latency import WARM_UP_SHARE, Timed, lead_in_calls, settled
+from pytest_edgeai.measure.latency import WARM_UP_SHARE, settled
+from pytest_edgeai.measure.lead_in import lead_in_calls
+from pytest_edgeai.measure.timed import Timed
 from pytest_edgeai.samples import Int64Array
 
 FEWEST_PAIRS = 9

@@ -11,7 +11,7 @@ import numpy as np
 
 from pytest_edgeai.errors import NotCertified
 from pytest_edgeai.measure.energy_counters import EnergyCounter
-from pytest_edgeai.measure.latency import lead_in_calls
+from pytest_edgeai.measure.lead_in import lead_in_calls
 
 RESOLUTION = 0.01
 """Share of a block within which its energy is known."""

@@ -27,7 +27,7 @@ from pytest_edgeai.measure.energy_plan import (
     plan_blocks,
     probe,
 )
-from pytest_edgeai.measure.latency import CallTimes
+from pytest_edgeai.measure.timed import CallTimes
 
 IDLE_WATTS = 5.0
 METHOD = EnergyMethod(("RAPL",), True, {}, "simulated")
