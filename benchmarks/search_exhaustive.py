@@ -14,33 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.common import (
-    LIMIT_S,
-    ONE_THREAD,
-    Estimate,
-    finish,
-    make_subject,
-    print_context,
-    print_table,
-    scratch,
-)
-from benchmarks.searches import GATES, files_of, run_pytest, write_project
-from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, close_all
-from pytest_edgeai.measure.latency import run_bursts
-from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
+from benchmarks.common import Estimate, finish, print_context, print_table, scratch
+from benchmarks.searches import GATES, files_of, run_pytest, speeds, write_project
 
 SCORE_TARGET = 0.98
 TIME_TARGET = 1 / 3
 TRIALS_SHARE = 0.25
 BEST = 5
-ROUNDS = 60
 MOST_TRIALS = 1024
 SPACE = """
 [search]
@@ -82,22 +66,6 @@ def found_by(model: dict[str, Any]) -> list[tuple[str, Path]]:
     ]
 
 
-def speeds(folder: Path, artifacts: list[Path]) -> list[float]:
-    """Return how many times as fast as the baseline each artifact is, all timed in turns."""
-    subject = make_subject("digits", folder, optimized=False)
-    runtime = FRAMEWORKS["onnxruntime"]
-    models: list[LoadedRunnable] = []
-    try:
-        for path in (subject.model, *artifacts):
-            runnable = Runnable(runtime, Path(sys.executable), path, ONE_THREAD)
-            models.append(LoadedRunnable(runnable, subject.samples, time_limit_s=LIMIT_S))
-        rounds = run_bursts(models, random.Random(0), rounds=ROUNDS, time_limit_s=LIMIT_S)
-    finally:
-        close_all(models)
-    medians = [float(np.median(times)) for times in rounds.wall_ns]
-    return [medians[0] / median for median in medians[1:]]
-
-
 def main() -> int:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -115,7 +83,8 @@ def main() -> int:
         ]
         best = found_by(whole)
         chosen = [found_by(study)[0] for study in studies]
-        measured = speeds(folder, [path for _, path in (*best, *chosen)])
+        found = [("onnxruntime", Path(sys.executable), path) for _, path in (*best, *chosen)]
+        measured = speeds(files_of("digits", folder / "files"), found, folder / "samples")
     top = max(measured[: len(best)])
     scores = [speed / top for speed in measured[len(best) :]]
     times = [study["searches"]["cross"]["seconds"] / seconds for study in studies]

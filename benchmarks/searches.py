@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import EXAMPLE
+import numpy as np
 
+from benchmarks.common import EXAMPLE, LIMIT_S, ONE_THREAD
+from pytest_edgeai.assess.model import read_model
+from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
+from pytest_edgeai.measure.dataset import Batching, stage_arrays
+from pytest_edgeai.measure.latency import run_bursts
+from pytest_edgeai.optimize.frameworks.catalogue import FRAMEWORKS
+
+ROUNDS = 60
 MODELS = ("digits", "cnn", "transformer")
 GATES = """
 [gates]
@@ -94,3 +103,28 @@ def gate(candidate: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a gate of a candidate in the JSON report."""
     found: dict[str, Any] = next(each for each in candidate["gates"] if each["name"] == name)
     return found
+
+
+def speeds(files: Files, artifacts: Sequence[tuple[str, Path, Path]], scratch: Path) -> list[float]:
+    """Return how many times as fast as the baseline each artifact is, all timed in turns.
+
+    Args:
+        files: the model, which ONNX Runtime runs as the baseline, and its data.
+        artifacts: the framework of each, the Python that runs it, and the artifact.
+        scratch: where samples are staged.
+    """
+    names = [spec.name for spec in read_model(files.model, with_hash=False).inputs]
+    with np.load(files.data, allow_pickle=False) as archive:
+        staged = stage_arrays({name: archive[name][:1] for name in names}, scratch)
+    samples = Samples(staged, 1, Batching(1, fixed=False))
+    here = Path(sys.executable)
+    models: list[LoadedRunnable] = []
+    try:
+        for framework, python, path in (("onnxruntime", here, files.model), *artifacts):
+            runnable = Runnable(FRAMEWORKS[framework], python, path, ONE_THREAD)
+            models.append(LoadedRunnable(runnable, samples, time_limit_s=LIMIT_S))
+        rounds = run_bursts(models, random.Random(0), rounds=ROUNDS, time_limit_s=LIMIT_S)
+    finally:
+        close_all(models)
+    medians = [float(np.median(times)) for times in rounds.wall_ns]
+    return [medians[0] / median for median in medians[1:]]

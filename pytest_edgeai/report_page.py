@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import urllib.parse
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from pytest_edgeai.report.page_content import (
     RankedModel,
     rank,
 )
-from pytest_edgeai.report.wording import decision
+from pytest_edgeai.report.wording import candidate_name, decision
 
 if TYPE_CHECKING:
     from pytest_edgeai.report.plots import Plot
@@ -43,6 +44,7 @@ _FILES = (
     ("precision.json", "precision"),
     ("artifact.json", "artifact"),
     ("stages.json", "stages"),
+    ("stability.npz", "turns"),
     ("profile.json", "profile"),
     ("energy.json", "energy"),
 )
@@ -97,8 +99,11 @@ def write_page(report: Report, path: Path) -> tuple[Picture, ...]:
     Raises:
         UserError: one of the files cannot be written.
     """
-    # Matplotlib takes a second to import, which only those pay who want a page.
-    from pytest_edgeai.report.html import render_html
+    # Matplotlib takes a second to import, which only those pay who want a page. What it warns of
+    # while it is imported is no matter of the user's tests, which may make errors of warnings.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pytest_edgeai.report.html import render_html
 
     evidence = report.evidence_directory
     content = PageContent(
@@ -116,15 +121,15 @@ def write_page(report: Report, path: Path) -> tuple[Picture, ...]:
     if path.exists() and not path.is_file():
         return ()
     pictures = []
-    for name, plot, caption in _plots(report):
+    for name, title, plot, caption in _plots(report):
         place = path.with_name(f"{path.stem}-{name}.svg")
         write_atomically(place, plot.standalone())
-        pictures.append(Picture(plot.title, place, caption))
+        pictures.append(Picture(title, place, caption))
     return tuple(pictures)
 
 
-def _plots(report: Report) -> Iterator[tuple[str, Plot, str]]:
-    """Yield the plots for a pull request: name of the file, plot, caption."""
+def _plots(report: Report) -> Iterator[tuple[str, str, Plot, str]]:
+    """Yield the plots for a pull request: name of the file, title, plot, caption."""
     from pytest_edgeai.report.html_model import pareto_of
     from pytest_edgeai.report.plots_gates import gates_plot
 
@@ -140,10 +145,11 @@ def _plots(report: Report) -> Iterator[tuple[str, Plot, str]]:
         candidate = model.candidates[ranked.order[0]]
         gates = gates_plot("gates", decision(model, candidate).sentence, candidate)
         if gates is not None:
-            yield f"{name}-gates", gates, ""
+            title = f"Gates of {candidate_name(model, candidate)}"
+            yield f"{name}-gates", title, gates, ""
         pareto = pareto_of(number, ranked)
         if pareto is not None:
-            yield f"{name}-pareto", pareto, _numbers(ranked)
+            yield f"{name}-pareto", pareto.title, pareto, _numbers(ranked)
 
 
 def _numbers(ranked: RankedModel) -> str:

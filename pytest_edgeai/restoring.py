@@ -35,6 +35,8 @@ from pytest_edgeai.worker.host import Worker, WorkerSpec
 
 RANKING_SHARE = 1 / 3
 """Most of the time box that ranking the layers may take."""
+LIMIT_SHARE = 0.5
+"""Most of a worker's time limit that it may take; calibration comes on top."""
 
 
 def layer_option(candidate: PlannedCandidate, bench: Workbench) -> str:
@@ -89,14 +91,9 @@ def _sensitivity(
     bench: Workbench, candidate: PlannedCandidate, samples: Samples | None, time_box_s: float
 ) -> Sensitivity:
     recipe = candidate.recipe
-    layer_option(candidate, bench)
+    _check(bench, candidate)
     model = bench.model(candidate.model.name)
     fed = samples or model.calibration_samples
-    if model.language is not None:
-        raise ModelError(
-            "layers of models that generate text are not measured one by one",
-            where=candidate.model.where,
-        )
     if fed is None:
         raise ModelError(
             "there are no samples to measure layers with",
@@ -117,7 +114,7 @@ def _sensitivity(
             inputs=model.facts.inputs,
             calibration=_staged(model.calibration_samples),
             samples=_staged(fed),
-            time_box_s=time_box_s,
+            time_box_s=min(time_box_s, LIMIT_SHARE * bench.session.settings.time_limit),
         )
     found = Sensitivity(
         recipe=recipe.id,
@@ -130,6 +127,20 @@ def _sensitivity(
     )
     bench.evidence.write_record(place(candidate, "sensitivity"), found)
     return found
+
+
+def _check(bench: Workbench, candidate: PlannedCandidate) -> str:
+    """Return the option for layers of a candidate whose layers can be measured.
+
+    Raises:
+        ModelError: they cannot.
+    """
+    if bench.model(candidate.model.name).language is not None:
+        raise ModelError(
+            "layers of models that generate text are not measured one by one",
+            where=candidate.model.where,
+        )
+    return layer_option(candidate, bench)
 
 
 def _staged(samples: Samples | None) -> dict[str, Any] | None:
@@ -210,7 +221,7 @@ def restore_layers(
         ModelError: the recipe has no option for layers to leave alone, or quantizes none.
         EdgeAIError: the candidate as it is could not be made or run.
     """
-    option = layer_option(candidate, bench)
+    option = _check(bench, candidate)
     began = time.monotonic()
     search = _Search(bench, candidate, option, retained_more_than, began + time_box_s)
     search.attempt(0)

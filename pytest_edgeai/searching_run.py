@@ -104,7 +104,7 @@ class SearchRun:
             ),
             self._progress,
         )
-        self._done: list[Trial] = []
+        self._best: tuple[Trial, ...] = ()
         self._began = time.monotonic()
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class SearchRun:
         facts = self._session.facts[self._search.model.name]
         calibrated = self._search.model.calibration is not None
         study.begin_with(default_choices(space, facts, calibrated=calibrated))
-        self._done = list(study.trials())
+        self._best = self._best_of(study.trials())
         deadline_s = self._began + self._table.time_box_s
 
         def measure(point: Point, done: int) -> Measured:
@@ -162,7 +162,7 @@ class SearchRun:
             measured = measure_trial(
                 self._bench, self._candidate_at(point), self._search.constraints, self._stage
             )
-            self._done.append(measured.trial)
+            self._best = self._best_of((*self._best, measured.trial))
             return measured
 
         ended = study.run(
@@ -225,13 +225,16 @@ class SearchRun:
     def _say(self, done: int, deadline_s: float) -> None:
         most = min(self._trials, self._search.space.size)
         left = max(0.0, deadline_s - time.monotonic())
-        best = choose_finalists(self._done, self._table.objective, self._table.weights, 1)
+        best = self._best
         so_far = ""
         if best and "speedup" in best[0].figures:
             so_far = f"; best so far {best[0].figures['speedup'].observed:.2f}x"
             accuracy = best[0].figures.get("accuracy_retained")
             so_far += f" with {accuracy.observed:.1%}" if accuracy else ""
         self._progress.trial = f"trial {done + 1} of {most} ({left:.0f} s left{so_far})"
+
+    def _best_of(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
+        return choose_finalists(trials, self._table.objective, self._table.weights, 1)
 
     def _stage(self, words: str) -> None:
         self._progress.step("", words)

@@ -102,7 +102,7 @@ def open_place(url: str, cache_directory: Path, base: Path, where: str) -> Study
             )
         local = base / parsed.database
         parsed = parsed.set(database=str(local))
-    shown = shown_url(parsed)
+    shown = shown_url(parsed) if local is None else shown_file(local, base)
     lock = None
     try:
         if local is not None:
@@ -125,6 +125,16 @@ def open_place(url: str, cache_directory: Path, base: Path, where: str) -> Study
             allowed="a database that this machine reaches, with the package of its driver",
         ) from None
     return StudyPlace(storage, shown, lock)
+
+
+def shown_file(path: Path, base: Path) -> str:
+    """Return a SQLite file as a bundle may name it: from the manifest's directory, or by its name.
+
+    Bundles name no directory of the machine that made them.
+    """
+    path, base = path.resolve(), base.resolve()
+    name = path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+    return f"{_SQLITE} {name}"
 
 
 def _open(optuna: Any, url: Any, *, is_file: bool) -> Any:

@@ -45,13 +45,8 @@ def dominates(a: Mapping[str, Figure], b: Mapping[str, Figure]) -> bool:
     wide interval overlaps with everything, from passing for as good. An objective that was not
     measured of ``b`` speaks for neither; one that was not measured of ``a`` alone speaks for ``b``.
     """
-    better = False
-    for name in {*a, *b}:
-        one, other = _upward(name, a.get(name)), _upward(name, b.get(name))
-        if not _no_worse(one, other):
-            return False
-        better = better or _low(one) > _high(other)
-    return better
+    names = sorted({*a, *b})
+    return _surpasses(_row(a, names), _row(b, names))
 
 
 def front(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -61,18 +56,23 @@ def front(points: Sequence[Point]) -> tuple[Point, ...]:
     circle. Points of such a circle stand or fall together, so that the front is never empty (the
     set of Schwartz, "The Logic of Collective Choice", 1986).
     """
-    beats = [[dominates(one.figures, other.figures) for other in points] for one in points]
-    count = len(points)
-    for middle in range(count):
-        for start in range(count):
-            if beats[start][middle]:
-                beats[start] = [
-                    known or via for known, via in zip(beats[start], beats[middle], strict=True)
-                ]
+    names = sorted({name for point in points for name in point.figures})
+    rows = [_row(point.figures, names) for point in points]
+    # For each point a set of those that it beats, in the bits of a number.
+    beats = [
+        sum(1 << place for place, other in enumerate(rows) if _surpasses(row, other))
+        for row in rows
+    ]
+    for middle in range(len(points)):
+        for start, beaten in enumerate(beats):
+            if beaten >> middle & 1:
+                beats[start] |= beats[middle]
     return tuple(
         point
         for place, point in enumerate(points)
-        if all(beats[place][other] for other in range(count) if beats[other][place])
+        if all(
+            beats[place] >> other & 1 for other, beaten in enumerate(beats) if beaten >> place & 1
+        )
     )
 
 
@@ -185,6 +185,20 @@ def _half_widths(name: str, figure: Figure) -> tuple[float, float]:
         max(side if side is not None and math.isfinite(side) else known[0], 0.0)
         for side in (down, up)
     )
+
+
+def _row(figures: Mapping[str, Figure], names: Sequence[str]) -> list[Figure]:
+    return [_upward(name, figures.get(name)) for name in names]
+
+
+def _surpasses(a: Sequence[Figure], b: Sequence[Figure]) -> bool:
+    """Return what `dominates` says of figures of which more is better, in one order."""
+    better = False
+    for one, other in zip(a, b, strict=True):
+        if not _no_worse(one, other):
+            return False
+        better = better or _low(one) > _high(other)
+    return better
 
 
 def _log2(value: float) -> float:

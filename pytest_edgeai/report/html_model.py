@@ -125,7 +125,7 @@ def model_section(
         ),
         element("p", model.problem, class_="bad") if model.problem else None,
     ]
-    if len(model.candidates) > 1:
+    if len(model.candidates) > 1 or (model.candidates and model.searches):
         parts.append(_comparison(content, number, ranked, detailed))
     order = [index for index in ranked.order if (number, index) in detailed]
     for position, index in enumerate(order):
@@ -278,8 +278,8 @@ def _sections(
     )
     yield "Gates", join((gates, note, passed_reasons(candidate))) if gates else None
     advice = advice_section(candidate.advice)
-    blocked = bool(candidate.verdicts) and not may_be_promoted(candidate)
-    if advice is None and blocked:
+    missed = any(v.outcome in ("fail", "inconclusive", "error") for v in candidate.verdicts)
+    if advice is None and missed:
         advice = element(
             "p",
             "Nothing was looked into: pytest with --edge-diagnose profiles this candidate and says "

@@ -189,8 +189,9 @@ def _panel(
         axes.set_xlim(*_padded(*wide))
     axes.set_ylim(*_padded(*high))
     _threshold(axes, limits.get(SPEED), limits.get(name))
-    for each in tried:
-        axes.plot(each[SPEED].observed, each[name].observed, linestyle="none", **_TRIAL)
+    if tried:
+        speeds = [each[SPEED].observed for each in tried]
+        axes.plot(speeds, [each[name].observed for each in tried], linestyle="none", **_TRIAL)
     for standing in ("blocked", "dominated", "front", "recommended"):
         group = [each for each in here if each.standing == standing]
         if group:

@@ -49,7 +49,8 @@ def _paint(
     axes.set_ylim(rows + 0.5, -0.5)
     before = 0.0
     for row, now in enumerate(times):
-        slower = row > 0 and now > before
+        # The last bar is whole, and stands for the way from the baseline.
+        slower = row > 0 and now > (times[0] if row == rows - 1 else before)
         role = "baseline" if row == 0 else "bad" if slower else "candidate"
         start = 0.0 if row in (0, rows - 1) else min(before, now)
         end = now if row in (0, rows - 1) else max(before, now)

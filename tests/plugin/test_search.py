@@ -101,6 +101,7 @@ def test_layers_are_given_back_where_accuracy_is_lost(
     name = run.candidate()["id"]
     assert search["finalists"] == [name]
     assert search["restored"][name] == found["recipe"]["options"]["nodes_to_exclude"]
+    assert search["storage"] == "sqlite .edgeai/search/studies.sqlite3"
     assert run.verdicts() == {"accuracy_retained": "pass"}
 
 
@@ -128,7 +129,6 @@ def test_the_models_own_selection_data_leave_the_gates_all_samples(place: Place)
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("[search]\nfinalist = 3", 'unknown key "finalist"'),
         ('[search]\nstorage = "odd://me:hidden@host/db"', "cannot be opened"),
         ('[search.space]\nscheme = ["q4_0"]', "there is nothing to search"),
         ("[search]\ntime_box_s = 0.001", "no trial of linear came to its end"),

@@ -136,7 +136,11 @@ def test_a_storage_that_cannot_be_opened_is_one_line_without_secrets(
 def test_a_relative_file_lies_beside_the_manifest(tmp_path: Path) -> None:
     place = open_place("sqlite:///ours.sqlite3", tmp_path / "cache", tmp_path, "here")
     assert (tmp_path / "ours.sqlite3").exists()
-    assert place.shown.endswith("ours.sqlite3")
+    assert place.shown == "sqlite ours.sqlite3"
+    cached = open_place("", tmp_path / "cache", tmp_path, "here")
+    assert cached.shown == "sqlite cache/search/studies.sqlite3"
+    other = open_place("", tmp_path / "cache", tmp_path / "project", "here")
+    assert other.shown == "sqlite studies.sqlite3"
 
 
 def test_credentials_are_not_shown() -> None:

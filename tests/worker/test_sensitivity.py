@@ -68,10 +68,10 @@ def test_the_planted_layers_come_first(
     ONNX Runtime quantizes what a layer makes and what it reads, so that either alone does the harm;
     NNCF quantizes what a layer reads alone.
     """
-    answer = measure(framework, "int8-static", deep_cnn(tmp_path / "m.onnx"))
+    answer = measure(framework, "int8-static", deep_cnn(tmp_path / "m.onnx", layers=4, outlier=1))
     order = ranked(answer)
-    assert len(order) >= 8
-    harmful = {"conv3"} if framework is OPENVINO else {"conv2", "conv3"}
+    assert len(order) >= 6
+    harmful = {"conv2"} if framework is OPENVINO else {"conv1", "conv2"}
     assert {name.partition("/")[0] for name in order[: len(harmful)]} == harmful
     noise = {name: each["noise_ratio"] for each in answer["layers"] for name in each["layers"]}
     assert noise[order[len(harmful) - 1]] > 5 * noise[order[len(harmful)]]
@@ -86,7 +86,7 @@ def test_restoring_them_is_what_the_tool_can_do(
 ) -> None:
     """The names are those that the framework's own option takes, also where nodes have none."""
     option = {"onnxruntime": "nodes_to_exclude", "openvino": "ignored_names"}[framework.name]
-    path = deep_cnn(tmp_path / "m.onnx", named=False)
+    path = deep_cnn(tmp_path / "m.onnx", layers=4, outlier=1, named=False)
     harmful = measure(framework, "int8-static", path)
     made = measure(
         framework, "int8-static", path, operation="optimize", **{option: ranked(harmful)[:2]}
