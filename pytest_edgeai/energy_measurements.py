@@ -233,7 +233,8 @@ def _method(
     power: CorePower | None,
 ) -> EnergyMethod:
     model = bench.model(candidate.model.name)
-    answers = 1 if model.language is not None else bench.samples(candidate).batching.samples_per_call
+    is_text = model.language is not None
+    answers = 1 if is_text else bench.samples(candidate).batching.samples_per_call
     plan = how.plan
     if power is not None:
         return EnergyMethod(
