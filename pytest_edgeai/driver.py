@@ -13,7 +13,7 @@ from pytest_edgeai.assess.hardware import read_host
 from pytest_edgeai.collect import ManifestFile, one_item_per_problem
 from pytest_edgeai.comparison import VERDICTS, marker_overrides
 from pytest_edgeai.display import TerminalDisplay
-from pytest_edgeai.energy_measurements import check_energy_settings
+from pytest_edgeai.energy_settings import check_energy_settings
 from pytest_edgeai.errors import UserError, unknown_word
 from pytest_edgeai.files import check_writable_directory
 from pytest_edgeai.invocation import (

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pytest_edgeai.configuration import Settings
 from pytest_edgeai.energy_records import (
     EnergyMethod,
     EnergyReport,
@@ -303,19 +302,3 @@ def try_energy(bench: Workbench, candidate: PlannedCandidate) -> None:
         bench.progress.note(f"energy was not measured: {error}")
     except EdgeAIError as error:
         bench.progress.note(f"{title(candidate)}: energy was not measured ({error})")
-
-
-def check_energy_settings(settings: Settings) -> None:
-    """Refuse a region that nobody knows and a sysfs that is no directory.
-
-    Raises:
-        UserError: names the setting, and what is allowed.
-    """
-    if settings.sysfs is not None and not settings.sysfs.is_dir():
-        raise UserError(
-            f'"{settings.sysfs}" is no directory',
-            where=settings.where("sysfs"),
-            allowed="where a sysfs is mounted, such as /host/sys",
-        )
-    if settings.carbon_region is not None:
-        carbon_factor(settings.carbon_region, settings.where("carbon_region"))

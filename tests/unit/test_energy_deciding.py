@@ -10,7 +10,7 @@ import pytest
 
 from pytest_edgeai.configuration import Settings
 from pytest_edgeai.energy_deciding import decide_energy_retained
-from pytest_edgeai.energy_measurements import check_energy_settings
+from pytest_edgeai.energy_settings import check_energy_settings
 from pytest_edgeai.errors import UserError
 from pytest_edgeai.judge.verdict import make_verdict
 from pytest_edgeai.records import Threshold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from plan_parts import model_spec
@@ -19,7 +20,7 @@ CATALOGUE = Catalogue(FRAMEWORKS, {}, METRICS, shipped.GATES)
 
 def source(folder: Path, name: str, *, labels: bool) -> DataSource:
     path = folder / f"{name}.npz"
-    arrays = {"x": np.zeros((4, 2), np.float32)}
+    arrays: dict[str, Any] = {"x": np.zeros((4, 2), np.float32)}
     if labels:
         arrays["labels"] = np.zeros(4, np.int64)
     np.savez(path, **arrays)
