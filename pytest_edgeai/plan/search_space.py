@@ -83,7 +83,7 @@ REDUCED_RANGE: Mapping[tuple[str, str], tuple[JSON, ...]] = {
 """Weights of 7 bits, for processors whose 8-bit products saturate (AVX2 and AVX-512 without VNNI,
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html)."""
 PRUNE_RATIO = "prune_ratio"
-PRUNE_RATIOS: tuple[JSON, ...] = (0.0, 0.2)
+PRUNE_RATIOS: tuple[JSON, ...] = (0.0, 0.1)
 """Shares of the channels that structured pruning removes. Nothing is trained again after it, so
 that more seldom keeps the accuracy."""
 HINTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
