@@ -75,6 +75,7 @@ def run(study: Study, trials: int, seconds: float = 0.0, limit_s: float = 60.0) 
 if __name__ == "__main__":
     here = open_study(Path(sys.argv[1]))
     print("open", flush=True)
+    sys.stdin.readline()
     tried: list[str] = []
 
     def measure(point: Point, done: int) -> Measured:

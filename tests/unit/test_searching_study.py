@@ -24,7 +24,19 @@ SECOND = 0.1
 
 def process(folder: Path, trials: int, seconds: float = SECOND) -> subprocess.Popen[str]:
     words = [sys.executable, studying.__file__, str(folder), str(trials), str(seconds)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def begin(*processes: subprocess.Popen[str]) -> None:
+    """Let processes begin once all of them have opened the study."""
+    for each in processes:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "open\n"
+    for each in processes:
+        assert each.stdin is not None
+        each.stdin.write("\n")
+        each.stdin.close()
+        each.stdin = None
 
 
 def test_a_whole_space_is_tried_once_each_and_then_the_search_ends(tmp_path: Path) -> None:
@@ -86,6 +98,7 @@ def test_a_name_that_stands_for_something_else_is_refused(tmp_path: Path) -> Non
 def test_two_processes_share_one_study(tmp_path: Path) -> None:
     """Both try points, none is tried twice, and both see all of them."""
     both = [process(tmp_path, 14), process(tmp_path, 14)]
+    begin(*both)
     answers = [json.loads(each.communicate(timeout=60)[0].splitlines()[-1]) for each in both]
     assert [each.returncode for each in both] == [0, 0]
     tried = [key for answer in answers for key in answer["tried"]]
@@ -98,6 +111,7 @@ def test_two_processes_share_one_study(tmp_path: Path) -> None:
 def test_a_study_goes_on_after_kill_9(tmp_path: Path) -> None:
     """What was tried stays, what was cut off is tried again, and nothing waits for a timeout."""
     victim = process(tmp_path, SPACE.size, 0.3)
+    begin(victim)
     assert victim.stdout is not None
     seen = 0
     while seen < 4:

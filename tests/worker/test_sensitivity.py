@@ -114,6 +114,8 @@ def test_weights(
     scheme: str,
     layers: list[str],
 ) -> None:
+    if framework is ONNXRUNTIME and scheme.endswith("-weights"):
+        pytest.importorskip("onnx_ir", reason="run: pip install onnx-ir")
     path = deep_cnn(tmp_path / "m.onnx", layers=3, outlier=None)
     answer = measure(framework, scheme, path)
     assert sorted(name.partition("/")[0] for name in ranked(answer)) == layers
