@@ -5,6 +5,7 @@ Arguments and results are plain JSON; arrays travel as paths of ``.npy`` files.
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import sys
@@ -46,6 +47,7 @@ from pytest_edgeai.worker.serving import Serving
 from pytest_edgeai.worker.timing import time_calls
 
 Operation = Callable[..., JSON]
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", -1)})
 
 
 class Service:
@@ -148,6 +150,9 @@ class Service:
 
         Returns:
             ``{"path", "log", "seconds"}``.
+
+        Raises:
+            MeasurementError: there is no space for it, or for a file on the way to it.
         """
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +166,14 @@ class Service:
             output=folder,
         )
         begin = time.perf_counter()
-        result = self._framework.optimize(request, self._progress)
+        try:
+            result = self._framework.optimize(request, self._progress)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            raise MeasurementError(
+                f"the artifact, or what it is made of, cannot be written: {error.strerror}"
+            ) from error
         seconds = time.perf_counter() - begin
         if not result.path.is_file() and not (result.path / "config.json").is_file():
             raise ModelError(

@@ -38,7 +38,7 @@ HELD_IN_SDIST = (
     "LICENSE",
     "README.md",
 )
-LARGEST_SDIST_BYTES = 3 * 2**19
+LARGEST_SDIST_BYTES = 5 * 2**19
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
