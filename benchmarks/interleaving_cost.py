@@ -33,7 +33,7 @@ from pytest_edgeai.measure.latency import (
     settled,
 )
 from pytest_edgeai.measure.lead_in import lead_in_calls
-from pytest_edgeai.measure.relay import relay
+from pytest_edgeai.measure.relay import Relay, relay
 from pytest_edgeai.records import Threshold
 from pytest_edgeai.selfcheck.workload import Workshop
 
@@ -42,23 +42,27 @@ LARGEST_RATIO = 1.05
 UNDECIDED = Threshold(1.0, "at_least", "benchmark")
 
 
-def in_turns(models: Sequence[LoadedRunnable], lead_in: Sequence[int], rounds: int) -> float:
+def in_turns(
+    models: Sequence[LoadedRunnable],
+    lead_in: Sequence[int],
+    rounds: int,
+    handing_over: Relay | None,
+) -> float:
     """Return the seconds of ``rounds`` rounds with the looks that a measurement takes at them."""
     measured = Rounds.of(2)
     generator = random.Random()
     begin = time.perf_counter()
-    with relay(models if min(lead_in) else ()) as handing_over:
-        while len(measured) < rounds:
-            if handing_over is None:
-                run_round(models, lead_in, measured, generator, 0)
-            else:
-                count = rounds - len(measured)
-                run_relayed(models, lead_in, measured, generator, 0, handing_over, count)
-            if len(measured) % ROUNDS_BETWEEN_LOOKS == 0:
-                timings = paired(measured, cpu_time_is_valid=True)
-                speed_decided(timings, UNDECIDED)
-                is_contended(timings)
-        return time.perf_counter() - begin
+    while len(measured) < rounds:
+        if handing_over is None:
+            run_round(models, lead_in, measured, generator, 0)
+        else:
+            count = rounds - len(measured)
+            run_relayed(models, lead_in, measured, generator, 0, handing_over, count)
+        if len(measured) % ROUNDS_BETWEEN_LOOKS == 0:
+            timings = paired(measured, cpu_time_is_valid=True)
+            speed_decided(timings, UNDECIDED)
+            is_contended(timings)
+    return time.perf_counter() - begin
 
 
 def one_after_the_other(
@@ -88,13 +92,18 @@ def main() -> int:
                 lead_in = [lead_in_calls(known.call_ns) for known in settled(models)]
                 calls = max(lead_in) + 1
                 rounds = max(2, int(arguments.seconds * 1e3 / (2 * calls * call_ms)))
-                ratios = []
-                for _ in range(arguments.repetitions):
-                    seconds = {
-                        way: way(models, lead_in, rounds)
-                        for way in random.sample([in_turns, one_after_the_other], 2)
-                    }
-                    ratios.append(seconds[in_turns] / seconds[one_after_the_other])
+                # As a measurement does, which opens it once.
+                with relay(models if min(lead_in) else ()) as handing_over:
+                    ratios = []
+                    for _ in range(arguments.repetitions):
+                        turns_first = random.random() < 0.5
+                        loops_s = (
+                            0.0 if turns_first else one_after_the_other(models, lead_in, rounds)
+                        )
+                        turns_s = in_turns(models, lead_in, rounds, handing_over)
+                        if turns_first:
+                            loops_s = one_after_the_other(models, lead_in, rounds)
+                        ratios.append(turns_s / loops_s)
             cost = Estimate.of(ratios)
             rows.append(
                 [f"{call_ms:g} ms", str(calls), str(rounds), str(cost), f"{cost.value * calls:.1f}"]
