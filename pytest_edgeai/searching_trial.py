@@ -192,18 +192,28 @@ def _speed(
     """Time it in turns with the baseline; what is surely too slow is told after a few rounds."""
     stage("timing it in turns with the baseline")
     speed = constraints["speedup"]
-    mode, threads = bench.session.settings.clock, candidate.threads(bench.session.settings.threads)
-
-    def judge(rounds: PairedTimings) -> Verdict:
-        return judge_speed(rounds, speed.threshold, budget_spent=True, mode=mode, threads=threads)
 
     def decided(rounds: PairedTimings) -> bool:
         if rounds.rounds >= ROUNDS:
             return True
-        return speed.on and rounds.rounds >= FIRST_LOOK_ROUNDS and judge(rounds).outcome == "fail"
+        is_looked_at = speed.on and rounds.rounds >= FIRST_LOOK_ROUNDS
+        return is_looked_at and _judge_speed(bench, candidate, speed, rounds).outcome == "fail"
 
     rounds, _ = timing.timings(bench, candidate, decided)
-    _take(found, judge(rounds), "speedup", binding=speed.on)
+    verdict = _judge_speed(bench, candidate, speed, rounds)
+    _take(found, verdict, "speedup", binding=speed.on)
+
+
+def _judge_speed(
+    bench: Workbench, candidate: PlannedCandidate, speed: Constraint, rounds: PairedTimings
+) -> Verdict:
+    return judge_speed(
+        rounds,
+        speed.threshold,
+        budget_spent=True,
+        mode=bench.session.settings.clock,
+        threads=candidate.threads(bench.session.settings.threads),
+    )
 
 
 def time_longer(
@@ -214,17 +224,10 @@ def time_longer(
     Raises:
         EdgeAIError: a model could not be run.
     """
-    threshold = constraints["speedup"].threshold
     rounds, _ = timing.timings(
         bench, candidate, lambda rounds: rounds.rounds >= ROUNDS_OF_CONTENDERS
     )
-    verdict = judge_speed(
-        rounds,
-        threshold,
-        budget_spent=True,
-        mode=bench.session.settings.clock,
-        threads=candidate.threads(bench.session.settings.threads),
-    )
+    verdict = _judge_speed(bench, candidate, constraints["speedup"], rounds)
     if verdict.observed is None:
         return None
     return Figure(verdict.observed, *(verdict.interval or (None, None)))
