@@ -36,14 +36,18 @@ LATENCY_LIMITS = {
 }
 
 
+def tail_limit(bench: Workbench, candidate: PlannedCandidate) -> float:
+    """Return the limit of the 5th percentile of embeddings' cosines, as stated or by default."""
+    stated = bench.session.gate_setting(candidate, COSINE_TAIL)
+    return TAIL_LIMIT if stated is None else float(stated)
+
+
 def decide_accuracy_retained(
     bench: Workbench, candidate: PlannedCandidate, threshold: Threshold
 ) -> Verdict:
     """Paired predictions on the same samples; non-inferiority by the paired score test."""
     scores, _ = measurements.quality(bench, candidate)
-    stated = bench.session.gate_setting(candidate, COSINE_TAIL)
-    tail_limit = TAIL_LIMIT if stated is None else float(stated)
-    verdict = judge_accuracy(scores, threshold, tail_limit=tail_limit)
+    verdict = judge_accuracy(scores, threshold, tail_limit=tail_limit(bench, candidate))
     return with_agreement(bench, candidate, verdict)
 
 

@@ -11,10 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from pytest_edgeai import measurements, timing
-from pytest_edgeai.deciding import COSINE_TAIL, decide_precision_proof
+from pytest_edgeai.deciding import decide_precision_proof, tail_limit
 from pytest_edgeai.errors import EdgeAIError, MeasurementError
 from pytest_edgeai.judge.artifact import judge_artifact_size
-from pytest_edgeai.judge.embedding import TAIL_LIMIT
 from pytest_edgeai.judge.memory import MINIMUM_BASELINE_BYTES, MINIMUM_REPEATS, judge_memory
 from pytest_edgeai.judge.quality import judge_accuracy
 from pytest_edgeai.judge.speed import judge_speed
@@ -244,9 +243,7 @@ def _accuracy(
     stage("evaluating it on the selection data")
     accuracy = constraints["accuracy_retained"]
     scores, _ = measurements.quality(bench, candidate)
-    stated = bench.session.gate_setting(candidate, COSINE_TAIL)
-    tail_limit = TAIL_LIMIT if stated is None else float(stated)
-    verdict = judge_accuracy(scores, accuracy.threshold, tail_limit=tail_limit)
+    verdict = judge_accuracy(scores, accuracy.threshold, tail_limit=tail_limit(bench, candidate))
     _take(found, verdict, "accuracy_retained", binding=accuracy.on)
 
 

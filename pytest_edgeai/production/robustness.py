@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_edgeai.deciding import COSINE_TAIL
+from pytest_edgeai.deciding import tail_limit
 from pytest_edgeai.errors import MeasurementError, NotCertified
 from pytest_edgeai.gate_selection import RELEASE
-from pytest_edgeai.judge.embedding import TAIL_LIMIT
 from pytest_edgeai.judge.robustness import GATE, beats_guessing, judge_robustness
 from pytest_edgeai.judge.verdict import make_verdict
 from pytest_edgeai.judge.whole import MINIMUM_SAMPLES
@@ -90,8 +89,7 @@ def decide_robustness(
 
 def _tail_limit(bench: Workbench, candidate: PlannedCandidate, threshold: Threshold) -> float:
     """Return the limit of an embedding's 5th percentile, as far below the mean's as without."""
-    stated = bench.session.gate_setting(candidate, COSINE_TAIL)
-    tail = TAIL_LIMIT if stated is None else float(stated)
+    tail = tail_limit(bench, candidate)
     clean, _ = bench.session.threshold(candidate, "accuracy_retained")
     if not clean.value or not threshold.value:
         return tail
