@@ -10,15 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_edgeai.assess.model import read_model
 from pytest_edgeai.configuration import Settings
 from pytest_edgeai.descriptors import FrameworkDescriptor, GateDescriptor, TargetDescriptor
 from pytest_edgeai.errors import ModelError, UserError, WorkerFailure, unknown_word
 from pytest_edgeai.gate_selection import is_required, not_asked
-from pytest_edgeai.measure.dataset import check_npz_header
-from pytest_edgeai.measure.headers import check_npz_arrays
-from pytest_edgeai.measure.tokens import check_text
-from pytest_edgeai.measure.traffic import check_traffic
+from pytest_edgeai.model_check import check_model
 from pytest_edgeai.plan.model_plan import ALL_TARGETS, Planned, Unserved, plan_model
 from pytest_edgeai.plan.selection import (
     ChooseRecipes,
@@ -28,8 +24,7 @@ from pytest_edgeai.plan.selection import (
 )
 from pytest_edgeai.plan.targets import artifact_limit, proxy_reason
 from pytest_edgeai.records import HostFacts, ModelFacts, Threshold
-from pytest_edgeai.specification import TEXT_SUFFIX, Catalogue, Manifest, ModelSpec
-from pytest_edgeai.tasks import GENERATION_TASKS
+from pytest_edgeai.specification import Catalogue, Manifest, ModelSpec
 from pytest_edgeai.thresholds import resolve_threshold, unknown_gate
 from pytest_edgeai.worker.host import ProbeResult, WorkerSpec, probe
 
@@ -263,7 +258,7 @@ def open_session(
     for model in models:
         on_progress(f"reading {model.name}")
         try:
-            facts[model.name] = check_model(model, host)
+            facts[model.name] = check_model(model, host, catalogue.metrics.get(model.metric))
             plans[model.name] = plan_model(
                 model, facts[model.name], targets, around, only_served=gates_all
             )
@@ -334,42 +329,6 @@ def check_outputs(settings: Settings, manifest: Manifest) -> None:
 def _nearest(path: Path) -> Path:
     """Return the deepest part of a path that exists."""
     return next((place for place in (path, *path.parents) if os.path.lexists(place)), Path())
-
-
-def check_model(model: ModelSpec, host: HostFacts) -> ModelFacts:
-    """Read a model's structure and its data's headers.
-
-    Raises:
-        ModelError: the model or its data cannot be used here; names the manifest's key.
-    """
-    try:
-        facts = read_model(model.path, with_hash=False)
-    except UserError as error:
-        raise ModelError(
-            f'"{model.path.name}": {error.what}',
-            where=f"{model.where} path",
-            allowed=error.allowed,
-            advice=error.advice,
-        ) from None
-    if host.memory_bytes is not None and facts.size_bytes > host.memory_bytes:
-        raise ModelError(
-            f'"{model.path.name}" has {facts.size_bytes / 2**30:.1f} GiB of weights, and this '
-            f"machine {host.memory_bytes / 2**30:.1f} GiB of memory",
-            where=f"{model.where} path",
-            advice="Gate it on a machine with more memory",
-        )
-    for source in model.sources:
-        if source.path is None:
-            continue
-        if source.path.suffix == TEXT_SUFFIX:
-            check_text(source)
-        else:
-            check_npz_header(source)
-    if model.task not in GENERATION_TASKS:
-        check_npz_arrays(model.data, facts.inputs, slices=model.slices, needs_slices=True)
-        check_npz_arrays(model.calibration, facts.inputs, slices=model.slices)
-        check_traffic(model.traffic, facts.inputs, slices=model.slices)
-    return facts
 
 
 def _targets(settings: Settings, catalogue: Catalogue) -> tuple[TargetDescriptor, ...]:

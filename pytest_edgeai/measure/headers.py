@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_edgeai.measure.dataset import CLASSES, fit_arrays, npz_headers
+from pytest_edgeai.measure.dataset import CLASSES, batching, fit_arrays, npz_headers
 from pytest_edgeai.measure.divisions import SLICES
 from pytest_edgeai.records import TensorSpec
 from pytest_edgeai.specification import DataSource
@@ -64,7 +64,7 @@ def check_npz_arrays(
         if name in arrays and name not in named and arrays[name].ndim == 1:
             array = read_array(source.path, name)
             arrays[name] = arrays[name] if array is None else array
-    fit_arrays(
+    fitted = fit_arrays(
         arrays,
         inputs,
         source.where,
@@ -72,3 +72,5 @@ def check_npz_arrays(
         slices=slices,
         needs_slices=needs_slices,
     )
+    # How many samples a call takes has no part in whether a sample fits.
+    batching(fitted, inputs, open_batch=1)

@@ -115,6 +115,27 @@ def test_small_models_stay_under_the_stricter_limit(place: Place) -> None:
     assert gate["threshold"] < 99_999_999
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": None}, 'no array "labels"; allowed: one label per sample'),
+        ({"features": np.zeros((600, 8), "f4")}, "has shape (600, 8) and the model's input is any"),
+    ],
+    ids=["no-labels", "shape"],
+)
+def test_data_that_do_not_fit_are_told_by_the_plan(
+    place: Place, changes: dict[str, np.ndarray | None], said: str
+) -> None:
+    place.write()
+    data = place.path / place.linear.data.name
+    with np.load(data) as arrays:
+        kept = {**arrays, **changes}
+    np.savez(data, **{name: array for name, array in kept.items() if array is not None})
+    run = place.run("--edge-plan")
+    assert run.code == 4
+    assert said in run.result.stderr.str()
+
+
 def test_an_unknown_deployment_is_one_line(place: Place) -> None:
     manifest = place.write()
     text = manifest.read_text("utf-8").replace("task =", 'deployment = "ipad"\ntask =')
