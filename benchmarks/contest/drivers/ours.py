@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.contest.drivers.exchange import Outcome, Request, Row, Said, serve
-from benchmarks.contest.drivers.ours_stability import judge_stability
 from benchmarks.contest.planted.framework import FRAMEWORK
 from pytest_edgeai.errors import EdgeAIError
 from pytest_edgeai.judge.outputs import judge_output_sanity
@@ -31,10 +31,10 @@ from pytest_edgeai.judge.timings import is_contended
 from pytest_edgeai.judge.verdict import worst
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
 from pytest_edgeai.measure.dataset import Batching
-from pytest_edgeai.measure.latency import Rounds, interleave
+from pytest_edgeai.measure.latency import interleave
 from pytest_edgeai.measure.quality import output_sanity, paired_quality
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.records import RuntimeOptions, Threshold, Verdict
-from pytest_edgeai.selfcheck.artifacts import check_artifacts, check_precision
 
 BUDGET_S = 20.0
 """Longest measurement of one trial; a session's own default is 60."""
@@ -53,19 +53,23 @@ _OUTCOMES: Mapping[str, Outcome] = {
     "proxy": "inconclusive",
 }
 _ARTIFACTS = {
-    "fp32-by-name": (check_precision, "model-int8 is int8"),
-    "fake-int8": (check_precision, "model-fake-int8 is int8"),
-    "real-int8": (check_precision, "model-real-int8 is int8"),
-    "wrong-artifact": (check_artifacts, "a wrong artifact is served"),
-    "changed-artifact": (check_artifacts, "a changed one is promoted"),
-    "whole-artifact": (check_artifacts, "a whole artifact is promoted"),
+    "fp32-by-name": ("precision", "model-int8 is int8"),
+    "fake-int8": ("precision", "model-fake-int8 is int8"),
+    "real-int8": ("precision", "model-real-int8 is int8"),
+    "wrong-artifact": ("artifact", "a wrong artifact is served"),
+    "changed-artifact": ("artifact", "a changed one is promoted"),
+    "whole-artifact": ("artifact", "a whole artifact is promoted"),
 }
 
 
 def judge(request: Request) -> Mapping[str, Said]:
     """Ask the gates; what cannot be measured is an error."""
     if request.kind == "artifact":
-        check, asked = _ARTIFACTS[request.detail]
+        # Imported where it is asked for, as a session imports its promotion.
+        from pytest_edgeai.selfcheck.artifacts import check_artifacts, check_precision
+
+        kind, asked = _ARTIFACTS[request.detail]
+        check = {"precision": check_precision, "artifact": check_artifacts}[kind]
         answer = next(found for found in check(request.folder) if found.asked == asked)
         return {"": Said(_OUTCOMES[answer.outcome], answer.reason)}
     ask: Mapping[str, Callable[[Request], list[Verdict]]] = {
@@ -94,13 +98,18 @@ def _samples(request: Request) -> Samples:
 
 @contextmanager
 def _loaded(request: Request) -> Iterator[list[LoadedRunnable]]:
-    """Load baseline and candidate, each in a fresh process, and end them afterwards."""
+    """Load baseline and candidate at once, each in a fresh process, and end them afterwards."""
     models: list[LoadedRunnable] = []
+
+    def load(model: Path) -> LoadedRunnable:
+        return LoadedRunnable(_runnable(model), _samples(request), time_limit_s=_LIMIT_S)
+
     try:
-        for model in (request.baseline, request.candidate):
-            models.append(
-                LoadedRunnable(_runnable(model), _samples(request), time_limit_s=_LIMIT_S)
-            )
+        with ThreadPoolExecutor(2) as pool:
+            started = [pool.submit(load, each) for each in (request.baseline, request.candidate)]
+        models += [future.result() for future in started if future.exception() is None]
+        for future in started:
+            future.result()
         yield models
     finally:
         close_all(models)
@@ -123,6 +132,9 @@ def _speed(request: Request) -> list[Verdict]:
 
 
 def _stability(request: Request) -> list[Verdict]:
+    # Imported where it is asked for, as a session imports its gates.
+    from benchmarks.contest.drivers.ours_stability import judge_stability
+
     verdicts = _speed(request)
     with _loaded(request) as models:
         return [*verdicts, *judge_stability(models, BUDGET_S)]
