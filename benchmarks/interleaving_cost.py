@@ -24,16 +24,11 @@ from benchmarks.planted_pairs import planted, repetition_ns
 from pytest_edgeai.judge.speed import speed_decided
 from pytest_edgeai.judge.timings import is_contended
 from pytest_edgeai.measure.bench import LoadedRunnable
-from pytest_edgeai.measure.latency import (
-    ROUNDS_BETWEEN_LOOKS,
-    Rounds,
-    paired,
-    run_relayed,
-    run_round,
-    settled,
-)
+from pytest_edgeai.measure.latency import ROUNDS_BETWEEN_LOOKS, run_round, settled
 from pytest_edgeai.measure.lead_in import lead_in_calls
 from pytest_edgeai.measure.relay import Relay, relay
+from pytest_edgeai.measure.relayed import RelayedRounds
+from pytest_edgeai.measure.rounds import Rounds, paired
 from pytest_edgeai.records import Threshold
 from pytest_edgeai.selfcheck.workload import Workshop
 
@@ -45,19 +40,22 @@ UNDECIDED = Threshold(1.0, "at_least", "benchmark")
 def in_turns(
     models: Sequence[LoadedRunnable],
     lead_in: Sequence[int],
+    call_ns: Sequence[float],
     rounds: int,
     handing_over: Relay | None,
 ) -> float:
     """Return the seconds of ``rounds`` rounds with the looks that a measurement takes at them."""
     measured = Rounds.of(2)
     generator = random.Random()
+    relayed = None
+    if handing_over is not None:
+        relayed = RelayedRounds(models, lead_in, call_ns, measured, generator, handing_over)
     begin = time.perf_counter()
     while len(measured) < rounds:
-        if handing_over is None:
+        if relayed is None:
             run_round(models, lead_in, measured, generator, 0)
         else:
-            count = rounds - len(measured)
-            run_relayed(models, lead_in, measured, generator, 0, handing_over, count)
+            relayed.take(rounds, 0)
         if len(measured) % ROUNDS_BETWEEN_LOOKS == 0:
             timings = paired(measured, cpu_time_is_valid=True)
             speed_decided(timings, UNDECIDED)
@@ -89,7 +87,8 @@ def main() -> int:
         for call_ms in CALLS_MS:
             model = planted(call_ms * 1e6, one_ns)
             with workshop.loaded(model, model) as models:
-                lead_in = [lead_in_calls(known.call_ns) for known in settled(models)]
+                call_ns = [known.call_ns for known in settled(models)]
+                lead_in = [lead_in_calls(each) for each in call_ns]
                 calls = max(lead_in) + 1
                 rounds = max(2, int(arguments.seconds * 1e3 / (2 * calls * call_ms)))
                 # As a measurement does, which opens it once.
@@ -100,7 +99,7 @@ def main() -> int:
                         loops_s = (
                             0.0 if turns_first else one_after_the_other(models, lead_in, rounds)
                         )
-                        turns_s = in_turns(models, lead_in, rounds, handing_over)
+                        turns_s = in_turns(models, lead_in, call_ns, rounds, handing_over)
                         if turns_first:
                             loops_s = one_after_the_other(models, lead_in, rounds)
                         ratios.append(turns_s / loops_s)

@@ -27,7 +27,8 @@ import numpy as np
 from benchmarks.common import ONE_THREAD
 from benchmarks.language_subjects import load
 from pytest_edgeai.measure.language import LanguagePlan, Phase
-from pytest_edgeai.measure.latency import Rounds, run_bursts, summarize
+from pytest_edgeai.measure.latency import run_bursts, summarize
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.optimize.frameworks.llamacpp import LlamaCpp
 from pytest_edgeai.optimize.frameworks.llamacpp_model import LlamaCppModel

@@ -37,8 +37,9 @@ from pytest_edgeai.judge.speed import judge_speed, speed_decided
 from pytest_edgeai.judge.timings import is_contended
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples, close_all
 from pytest_edgeai.measure.dataset import Batching
-from pytest_edgeai.measure.latency import Rounds, interleave
+from pytest_edgeai.measure.latency import interleave
 from pytest_edgeai.measure.restarts import interleave_starts
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.records import PairedTimings, RuntimeOptions, Threshold, Verdict
 from pytest_edgeai.selfcheck.disturbance import bursts
 from pytest_edgeai.selfcheck.planted import PlantedModel

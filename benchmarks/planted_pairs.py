@@ -10,7 +10,8 @@ import numpy as np
 
 from pytest_edgeai.judge.speed import judge_speed, speed_decided
 from pytest_edgeai.judge.timings import is_contended
-from pytest_edgeai.measure.latency import Rounds, interleave
+from pytest_edgeai.measure.latency import interleave
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.records import Threshold, Verdict
 from pytest_edgeai.selfcheck.planted import PlantedModel
 from pytest_edgeai.selfcheck.rates import Rate, rate

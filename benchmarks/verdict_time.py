@@ -24,7 +24,8 @@ import numpy as np
 from benchmarks.common import Subject, finish, make_subject, print_context, print_table, scratch
 from pytest_edgeai.judge.speed import judge_speed, speed_decided
 from pytest_edgeai.judge.timings import is_contended
-from pytest_edgeai.measure.latency import Rounds, interleave
+from pytest_edgeai.measure.latency import interleave
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.records import PairedTimings, Threshold, Verdict
 
 CLEAR_FACTOR = 1.5

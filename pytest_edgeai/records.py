@@ -259,12 +259,18 @@ def artifact_root(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
 def to_json(value: Any) -> JSON:
     """Return ``value`` as plain JSON types: paths as POSIX strings, arrays as lists, NaN as null.
 
     Raises:
         TypeError: for a value that has no JSON form.
     """
+    # Most of what is nested is plain already, and the questions below take longer than the answer.
+    if type(value) in _PLAIN:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

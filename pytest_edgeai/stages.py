@@ -9,7 +9,8 @@ import numpy as np
 
 from pytest_edgeai.errors import EdgeAIError
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, close_all
-from pytest_edgeai.measure.latency import Rounds, run_bursts, summarize
+from pytest_edgeai.measure.latency import run_bursts, summarize
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.measurements import memory_of
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import RuntimeOptions, Stage

@@ -16,8 +16,9 @@ from pytest_edgeai.judge.verdict import count_text
 from pytest_edgeai.language_measurements import timed
 from pytest_edgeai.measure.bench import LoadedRunnable, close_all
 from pytest_edgeai.measure.language import Phase
-from pytest_edgeai.measure.latency import Rounds, interleave, paired
+from pytest_edgeai.measure.latency import interleave
 from pytest_edgeai.measure.restarts import interleave_starts
+from pytest_edgeai.measure.rounds import Rounds, paired
 from pytest_edgeai.measure.timed import Timed
 from pytest_edgeai.plan.selection import PlannedCandidate
 from pytest_edgeai.records import PairedTimings

@@ -17,7 +17,7 @@ from pytest_edgeai.errors import MeasurementError
 from pytest_edgeai.measure.dataset import Batching
 from pytest_edgeai.measure.energy import Spent
 from pytest_edgeai.measure.latency import summarize_times, warm_up
-from pytest_edgeai.measure.timed import CallTimes
+from pytest_edgeai.measure.timed import CallTimes, Turns
 from pytest_edgeai.records import LatencySummary, RuntimeOptions
 from pytest_edgeai.worker.host import MEMORY_ENVIRONMENT, Worker, WorkerSpec
 
@@ -102,7 +102,10 @@ class LoadedRunnable:
 
     def time_calls(self, calls: int) -> CallTimes:
         """Run the bound samples ``calls`` times and return the times of each call."""
-        return _call_times(self._ask_placed("time_calls", calls=calls))
+        core, self._next_core = self._next_core, None
+        answer = self._ask("time_calls", handle="model", core=core, calls=calls)
+        self._note_placed(answer)
+        return _call_times(answer)
 
     def listen(self, path: str) -> None:
         """See :class:`~.timed.TakesTurns`."""
@@ -112,20 +115,35 @@ class LoadedRunnable:
         """See :class:`~.timed.TakesTurns`."""
         self._ask("join", path=path)
 
-    def take_turns(self, calls: Sequence[int], number: int) -> list[CallTimes]:
+    def order_turns(
+        self, calls: Sequence[int], number: int, after: int | None
+    ) -> Callable[[], Turns]:
         """See :class:`~.timed.TakesTurns`."""
-        # Whoever waits says so before both are given up on, so that the other one is told apart.
-        limit_s = max(self._time_limit_s - 5.0, 0.8 * self._time_limit_s)
-        answer = self._ask_placed("take_turns", calls=calls, number=number, limit_s=limit_s)
-        return [_call_times(turn) for turn in answer["turns"]]
-
-    def _ask_placed(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
-        """Ask for timed calls on the core that was chosen for them."""
         core, self._next_core = self._next_core, None
-        answer: Mapping[str, Any] = self._ask(operation, handle="model", core=core, **arguments)
+        ordered = self._worker.order(
+            "take_turns",
+            time_limit_s=self._time_limit_s,
+            handle="model",
+            core=core,
+            calls=calls,
+            number=number,
+            after=after,
+            # Whoever waits says so before both are given up on, so that the other one is told
+            # apart.
+            limit_s=max(self._time_limit_s - 5.0, 0.8 * self._time_limit_s),
+        )
+
+        def taken() -> Turns:
+            answer = self._worker.answer(ordered, time_limit_s=self._time_limit_s)
+            self._note_placed(answer)
+            return Turns([_call_times(turn) for turn in answer["turns"]], bool(answer["placed"]))
+
+        return taken
+
+    def _note_placed(self, answer: Mapping[str, Any]) -> None:
+        """Take note of whether timed calls ran on the core that was chosen for them."""
         if not answer["placed"]:
             self._core, self._can_be_placed = _UNKNOWN_CORE, False
-        return answer
 
     def run_calls(self, calls: int) -> Spent:
         """Run the bound samples ``calls`` times and return what all of them took together."""

@@ -19,7 +19,7 @@ from pytest_edgeai.measure.bench import (
     measure_in_fresh_process,
 )
 from pytest_edgeai.measure.energy import Spent
-from pytest_edgeai.measure.timed import CallTimes
+from pytest_edgeai.measure.timed import CallTimes, Turns
 from pytest_edgeai.records import OutputSanity, PairedQuality, TokenComparison
 from pytest_edgeai.worker.host import Worker, WorkerSpec
 
@@ -99,14 +99,18 @@ class LoadedLanguageRunnable(LoadedRunnable):
         self._bind(phase)
         return super().time_calls(calls)
 
-    def take_turns_in(self, phase: Phase, calls: Sequence[int], number: int) -> list[CallTimes]:
-        """Take turns in one phase; see :meth:`LoadedRunnable.take_turns`."""
+    def order_turns_in(
+        self, phase: Phase, calls: Sequence[int], number: int, after: int | None
+    ) -> Callable[[], Turns]:
+        """Tell it of turns in one phase; see :meth:`LoadedRunnable.order_turns`."""
         self._bind(phase)
-        return super().take_turns(calls, number)
+        return super().order_turns(calls, number, after)
 
-    def take_turns(self, calls: Sequence[int], number: int) -> list[CallTimes]:
-        """Decode one token in each call; see :meth:`LoadedRunnable.take_turns`."""
-        return self.take_turns_in("decode", calls, number)
+    def order_turns(
+        self, calls: Sequence[int], number: int, after: int | None
+    ) -> Callable[[], Turns]:
+        """Decode one token in each call; see :meth:`LoadedRunnable.order_turns`."""
+        return self.order_turns_in("decode", calls, number, after)
 
     def _bind(self, phase: Phase) -> None:
         if self._bound_phase != phase:
@@ -182,9 +186,11 @@ class TimedPhase:
         """See :class:`~.timed.TakesTurns`."""
         self._model.join(path)
 
-    def take_turns(self, calls: Sequence[int], number: int) -> list[CallTimes]:
+    def order_turns(
+        self, calls: Sequence[int], number: int, after: int | None
+    ) -> Callable[[], Turns]:
         """See :class:`~.timed.TakesTurns`."""
-        return self._model.take_turns_in(self._phase, calls, number)
+        return self._model.order_turns_in(self._phase, calls, number, after)
 
 
 def compare_text(

@@ -14,17 +14,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from pytest_edgeai.measure.cores import ROUNDS_ON_A_CORE, place
 from pytest_edgeai.measure.lead_in import lead_in_calls
-from pytest_edgeai.measure.relay import Relay, relay
+from pytest_edgeai.measure.relay import relay
+from pytest_edgeai.measure.relayed import RelayedRounds
+from pytest_edgeai.measure.rounds import Rounds, paired
 from pytest_edgeai.measure.timed import CallTimes, Timed
 from pytest_edgeai.measure.waiting import JUDGED_ROUNDS, Clock, Patience
 from pytest_edgeai.measure.warmup import MOST_NS, WarmUp, settle
-from pytest_edgeai.records import BoolArray, Int64Array, LatencySummary, PairedTimings
+from pytest_edgeai.records import Int64Array, LatencySummary, PairedTimings
 
 WARM_UP_CALLS = 10
 """Calls that make a model warm again that was warm before a pause, or as many as fit into
@@ -39,57 +40,6 @@ ROUNDS_BETWEEN_LOOKS = 5
 PAUSE_BETWEEN_ATTEMPTS_S = 2.0
 BURST_CALLS = 256
 BURST_NS = 60_000_000
-
-
-@dataclass
-class Rounds:
-    """Interleaved rounds of two or more models, grown round by round.
-
-    Attributes:
-        wall_ns: for each model, the wall time of what counts of every round: one judged call, or
-            the calls of a burst.
-        cpu_ns: likewise, CPU time.
-        preemptions: likewise, involuntary context switches.
-        lead_in_wall_ns: for each model, the wall times of all calls that led in, as they came.
-        order: for each round, the index of the model that ran first.
-        attempt: for each round, the attempt that it belongs to.
-        core: for each round, the core that all models ran on; -1 where the scheduler chose.
-        preempted: for each round, the share of its calls that were preempted.
-        wait_before_round: for each wait for other processes, the number of rounds before it.
-        wait_ns: for each of them, how long it lasted.
-        warm_up_calls: for each model, the calls that warmed it up; empty before.
-        warm_up_settled: for each model, whether every warm-up of it ended by its rule; likewise.
-    """
-
-    wall_ns: list[list[int]]
-    cpu_ns: list[list[int]]
-    preemptions: list[list[int]]
-    lead_in_wall_ns: list[list[int]]
-    order: list[int] = field(default_factory=list)
-    attempt: list[int] = field(default_factory=list)
-    core: list[int] = field(default_factory=list)
-    preempted: list[float] = field(default_factory=list)
-    wait_before_round: list[int] = field(default_factory=list)
-    wait_ns: list[int] = field(default_factory=list)
-    warm_up_calls: list[int] = field(default_factory=list)
-    warm_up_settled: list[bool] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, models: int) -> Rounds:
-        """Return an empty record for ``models`` models."""
-
-        def columns() -> list[list[int]]:
-            return [[] for _ in range(models)]
-
-        return cls(columns(), columns(), columns(), columns())
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def note_wait(self, seconds: float) -> None:
-        """Add a wait after the last round."""
-        self.wait_before_round.append(len(self))
-        self.wait_ns.append(round(seconds * 1e9))
 
 
 def settled(models: Sequence[Timed], *, limit_s: float = MOST_NS / 1e9) -> list[WarmUp]:
@@ -159,58 +109,9 @@ def run_round(
     turns = [
         models[index].time_calls(lead_in[index] + (kept[index] if kept else 1)) for index in order
     ]
-    _add_round(rounds, models, order, turns, lead_in, core, attempt)
-
-
-def run_relayed(
-    models: Sequence[Timed],
-    lead_in: Sequence[int],
-    rounds: Rounds,
-    generator: random.Random,
-    attempt: int,
-    relay: Relay,
-    count: int,
-) -> None:
-    """Take ``count`` rounds as :func:`run_round` does, with the models handing over by themselves.
-
-    No more than are left on the core of the last round are taken.
-    """
-    on_core = len(rounds) % ROUNDS_ON_A_CORE
-    core = place(models, rounds.core, rounds.preempted, generator, keep=on_core > 0)
-    orders = []
-    for _ in range(min(count, ROUNDS_ON_A_CORE - on_core)):
-        order = list(range(len(models)))
-        generator.shuffle(order)
-        orders.append(order)
-    times = iter(relay.run([(index, lead_in[index] + 1) for order in orders for index in order]))
-    for order in orders:
-        turns = [next(times) for _ in order]
-        _add_round(rounds, models, order, turns, lead_in, core, attempt)
-
-
-def _add_round(
-    rounds: Rounds,
-    models: Sequence[Timed],
-    order: Sequence[int],
-    turns: Sequence[CallTimes],
-    lead_in: Sequence[int],
-    core: int,
-    attempt: int,
-) -> None:
-    calls = preempted = 0
-    for index, times in zip(order, turns, strict=True):
-        count = lead_in[index]
-        calls += len(times.preemptions)
-        preempted += int(np.count_nonzero(times.preemptions))
-        rounds.lead_in_wall_ns[index].extend(times.wall_ns[:count].tolist())
-        rounds.wall_ns[index].extend(times.wall_ns[count:].tolist())
-        rounds.cpu_ns[index].extend(times.cpu_ns[count:].tolist())
-        rounds.preemptions[index].extend(times.preemptions[count:].tolist())
-    rounds.order.append(order[0])
-    rounds.attempt.append(attempt)
     # Whether a model could be put there may show with its calls.
-    rounds.core.append(core if core >= 0 and all(model.run_on(core) for model in models) else -1)
-    rounds.preempted.append(preempted / max(calls, 1))
+    placed = core >= 0 and all(model.run_on(core) for model in models)
+    rounds.add(order, turns, lead_in, core if placed else -1, attempt)
 
 
 def run_bursts(
@@ -239,31 +140,6 @@ def run_bursts(
     while len(measured) < rounds and (len(measured) < 3 or time.monotonic() < deadline):
         run_round(models, lead_in, measured, generator, 0, kept)
     return measured
-
-
-def paired(rounds: Rounds, *, cpu_time_is_valid: bool) -> PairedTimings:
-    """Return rounds of exactly two models, baseline first, as a record."""
-    baseline, candidate = 0, 1
-
-    def column(values: Sequence[int]) -> Int64Array:
-        return np.asarray(values, dtype=np.int64)
-
-    first: BoolArray = np.asarray(rounds.order, dtype=np.int64) == baseline
-    return PairedTimings(
-        baseline_wall_ns=column(rounds.wall_ns[baseline]),
-        candidate_wall_ns=column(rounds.wall_ns[candidate]),
-        baseline_cpu_ns=column(rounds.cpu_ns[baseline]) if cpu_time_is_valid else None,
-        candidate_cpu_ns=column(rounds.cpu_ns[candidate]) if cpu_time_is_valid else None,
-        baseline_preemptions=column(rounds.preemptions[baseline]),
-        candidate_preemptions=column(rounds.preemptions[candidate]),
-        baseline_first=first,
-        attempt=column(rounds.attempt),
-        core=column(rounds.core),
-        wait_before_round=column(rounds.wait_before_round),
-        wait_ns=column(rounds.wait_ns),
-        warm_up_calls=column(rounds.warm_up_calls),
-        warm_up_settled=np.asarray(rounds.warm_up_settled, dtype=np.bool_),
-    )
 
 
 def _say_nothing(rounds: int, wait_s: float) -> None:
@@ -319,30 +195,37 @@ def interleave(
     _note(warm_ups, rounds)
     lead_in = [lead_in_calls(known.call_ns) for known in warm_ups]
     with relay(models if min(lead_in) else ()) as handing_over:
+        relayed = None
+        if handing_over is not None:
+            durations = [known.call_ns for known in warm_ups]
+            relayed = RelayedRounds(models, lead_in, durations, rounds, generator, handing_over)
         while True:
             end = len(rounds) + ROUNDS_PER_ATTEMPT
             while len(rounds) < end:
-                if handing_over is None:
+                if relayed is None:
                     run_round(models, lead_in, rounds, generator, attempt)
                 else:
-                    count = min(next_look, end) - len(rounds)
-                    run_relayed(models, lead_in, rounds, generator, attempt, handing_over, count)
+                    relayed.take(end, attempt)
                 spent = clock.now_s() >= deadline
                 if not spent and len(rounds) < next_look:
                     continue
                 next_look = len(rounds) + max(ROUNDS_BETWEEN_LOOKS, len(rounds) // 50)
                 timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
                 progress(len(rounds), clock.now_s() - started)
-                if decided(timings):
-                    return timings, False
-                if spent:
-                    return timings, True
+                known = decided(timings)
+                if (known or spent) and relayed is not None and relayed.finish():
+                    timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
+                    known = decided(timings)
+                if known or spent:
+                    return timings, not known
                 if len(rounds) < judged + JUDGED_ROUNDS:
                     continue
                 contended = is_contended(timings.between(judged, len(rounds)))
                 judged = len(rounds)
                 wait_s = min(patience.wait_s(contended=contended), deadline - clock.now_s())
                 if wait_s > 0:
+                    if relayed is not None:
+                        relayed.finish()
                     waiting(len(rounds), wait_s)
                     clock.sleep(wait_s)
                     rounds.note_wait(wait_s)

@@ -11,7 +11,8 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from pytest_edgeai.measure.latency import Rounds, interleave
+from pytest_edgeai.measure.latency import interleave
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.measure.timed import Timed
 from pytest_edgeai.measure.waiting import Clock, Patience
 from pytest_edgeai.records import PairedTimings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +22,19 @@ class CallTimes:
     wall_ns: Int64Array
     cpu_ns: Int64Array
     preemptions: Int64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Turns:
+    """What a model did in a series.
+
+    Attributes:
+        times: of each of its turns, in order.
+        placed: whether it ran on the core that it was told of.
+    """
+
+    times: list[CallTimes]
+    placed: bool
 
 
 class Timed(Protocol):
@@ -50,12 +63,19 @@ class TakesTurns(Protocol):
         """Open the FIFO ``path`` that the other model listens to."""
         ...
 
-    def take_turns(self, calls: Sequence[int], number: int) -> list[CallTimes]:
-        """Take its turns of a series, and return the times of each of them.
+    def order_turns(
+        self, calls: Sequence[int], number: int, after: int | None
+    ) -> Callable[[], Turns]:
+        """Tell it of its turns of a series, which it takes after those that it was told of before.
 
         Args:
             calls: calls of each turn of the series, in order; 0 where it is the other one's.
             number: of the series, so that a hand-over that was left over from another is told
                 apart.
+            after: the series that the other one is to end before this one begins, where that is
+                still to come.
+
+        Returns:
+            What waits for them, to be called once.
         """
         ...

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pytest_edgeai.judge.latency import judge_latency_consistency
 from pytest_edgeai.judge.speed import judge_speed, speed_decided
 from pytest_edgeai.judge.timings import is_contended
-from pytest_edgeai.measure.latency import Rounds, interleave
+from pytest_edgeai.measure.latency import interleave
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.records import PairedTimings, Verdict
 from pytest_edgeai.selfcheck.cases import Question, TimedCase
 from pytest_edgeai.selfcheck.disturbance import bursts

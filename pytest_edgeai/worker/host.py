@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -71,6 +72,23 @@ class _Limit:
     seconds: float
     deadline: float
 
+    @classmethod
+    def of(cls, seconds: float) -> Self:
+        return cls(seconds, time.monotonic() + seconds)
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """A request that was sent.
+
+    Attributes:
+        number: of the worker's requests.
+        operation: what was asked for.
+    """
+
+    number: int
+    operation: str
+
 
 def probe(spec: WorkerSpec, *, time_limit_s: float) -> ProbeResult:
     """Start the interpreter once and ask what it has, without importing the framework.
@@ -108,6 +126,8 @@ class Worker:
         self.pid = self._launched.process.pid
         self._owner = os.getpid()
         self._requests = 0
+        self._unanswered: set[int] = set()
+        self._answers: dict[int, Result | Failure] = {}
         self._ended = ""
         _living.add(self)
 
@@ -160,20 +180,77 @@ class Worker:
             MeasurementError: raised there.
             WorkerFailure: anything else, and a crash or a time limit that ended the worker.
         """
+        limit = _Limit.of(time_limit_s)
+        return self._answer(self._order(operation, arguments, limit), limit, on_progress)
+
+    def order(self, operation: str, /, *, time_limit_s: float, **arguments: JSON) -> Ordered:
+        """Send a request that is performed after those before it; nobody waits for it here.
+
+        Args:
+            operation: name of the operation.
+            time_limit_s: after so long a worker that does not read is killed.
+            arguments: see :meth:`request`.
+
+        Returns:
+            What :meth:`answer` takes.
+
+        Raises:
+            WorkerFailure: the worker is not running, or does not read.
+        """
+        return self._order(operation, arguments, _Limit.of(time_limit_s))
+
+    def answer(self, ordered: Ordered, *, time_limit_s: float) -> JSON:
+        """Wait for the answer to a request; see :meth:`request`, which raises the same.
+
+        Args:
+            ordered: what :meth:`order` returned; it is answered once.
+            time_limit_s: after so long, from now on, the worker is killed.
+        """
+        return self._answer(ordered, _Limit.of(time_limit_s), None)
+
+    def _order(self, operation: str, arguments: Mapping[str, JSON], limit: _Limit) -> Ordered:
+        self._require_running(operation)
+        self._requests += 1
+        ordered = Ordered(self._requests, operation)
+        frame = encode(Request(ordered.number, operation, to_json(arguments)))
+        with self._exchanging(operation, limit):
+            self._launched.channel.send(frame, limit.deadline)
+        self._unanswered.add(ordered.number)
+        return ordered
+
+    def _answer(
+        self, ordered: Ordered, limit: _Limit, on_progress: ProgressCallback | None
+    ) -> JSON:
+        if ordered.number not in self._answers:
+            self._require_running(ordered.operation)
+        try:
+            with self._exchanging(ordered.operation, limit):
+                message = self._awaited(ordered, limit, on_progress)
+        finally:
+            self._unanswered.discard(ordered.number)
+        if isinstance(message, Failure):
+            raise to_error(
+                message,
+                self.spec.framework,
+                str(self.spec.interpreter),
+                ordered.operation,
+                self.output_tail(),
+            )
+        return message.value
+
+    def _require_running(self, operation: str) -> None:
         if self._ended:
             raise self._failure(f"the worker is not running: it {self._ended}", operation)
-        limit = _Limit(time_limit_s, time.monotonic() + time_limit_s)
-        return self._perform(operation, to_json(arguments), limit, on_progress)
 
-    def _perform(
-        self,
-        operation: str,
-        arguments: JSON,
-        limit: _Limit,
-        on_progress: ProgressCallback | None = None,
-    ) -> JSON:
+    @contextmanager
+    def _exchanging(self, operation: str, limit: _Limit) -> Iterator[None]:
+        """Make failures of the worker of those of its pipes."""
         try:
-            return self._exchange(operation, arguments, limit, on_progress)
+            yield
+        except TimeoutError:
+            raise self._timed_out(operation, limit) from None
+        except ChannelClosed:
+            raise self._failure(self._end_crashed(), operation) from None
         except (EdgeAIError, ProtocolError):
             raise
         except BaseException:
@@ -212,7 +289,7 @@ class Worker:
 
     def _introduce(self, operation: str, time_limit_s: float) -> JSON:
         """Wait for the interpreter's first words, check them, and tell it what to be."""
-        limit = _Limit(time_limit_s, time.monotonic() + time_limit_s)
+        limit = _Limit.of(time_limit_s)
         self._greet(limit)
         framework = self.spec.framework
         arguments: dict[str, JSON] = {
@@ -222,7 +299,7 @@ class Worker:
             "locations": locate(framework),
             "path": shared_path(self.spec.interpreter),
         }
-        return self._perform(operation, arguments, limit)
+        return self._answer(self._order(operation, arguments, limit), limit, None)
 
     def _greet(self, limit: _Limit) -> None:
         try:
@@ -242,46 +319,26 @@ class Worker:
             self._end("is too old")
             raise self._not_python(f"is Python {hello.python_version}, which is too old")
 
-    def _exchange(
-        self,
-        operation: str,
-        arguments: JSON,
-        limit: _Limit,
-        on_progress: ProgressCallback | None,
-    ) -> JSON:
-        channel = self._launched.channel
-        self._requests += 1
-        number = self._requests
-        frame = encode(Request(number, operation, arguments))
-        try:
-            channel.send(frame, limit.deadline)
-            while True:
-                message = channel.receive(limit.deadline)
-                match message:
-                    case Progress(id=answered) if answered == number:
-                        if on_progress is not None:
-                            on_progress(message.what, message.fraction)
-                    case Result(id=answered) if answered == number:
-                        return message.value
-                    case Failure(id=answered) if answered == number:
-                        raise to_error(
-                            message,
-                            self.spec.framework,
-                            str(self.spec.interpreter),
-                            operation,
-                            self.output_tail(),
-                        )
-                    case Progress(id=answered) | Result(id=answered) | Failure(id=answered) if (
-                        answered < number
-                    ):
-                        pass  # to a request whose progress callback raised
-                    case _:
-                        self._end("answered out of turn")
-                        raise self._failure("answered out of turn", operation)
-        except TimeoutError:
-            raise self._timed_out(operation, limit) from None
-        except ChannelClosed:
-            raise self._failure(self._end_crashed(), operation) from None
+    def _awaited(
+        self, ordered: Ordered, limit: _Limit, on_progress: ProgressCallback | None
+    ) -> Result | Failure:
+        """Read until a request is answered; answers to others that were ordered are kept."""
+        while ordered.number not in self._answers:
+            message = self._launched.channel.receive(limit.deadline)
+            match message:
+                case Progress(id=answered) if answered == ordered.number:
+                    if on_progress is not None:
+                        on_progress(message.what, message.fraction)
+                case Result(id=answered) | Failure(id=answered) if answered in self._unanswered:
+                    self._answers[answered] = message
+                case Progress(id=answered) | Result(id=answered) | Failure(id=answered) if (
+                    answered < ordered.number
+                ):
+                    pass  # to a request whose progress callback raised
+                case _:
+                    self._end("answered out of turn")
+                    raise self._failure("answered out of turn", ordered.operation)
+        return self._answers.pop(ordered.number)
 
     def _timed_out(self, operation: str, limit: _Limit) -> WorkerFailure:
         what = f"no answer within {limit.seconds:g} s"

@@ -44,6 +44,8 @@ class Relay:
         """Open the FIFO that says when a turn of this process begins."""
         self._close()
         self._incoming = os.open(path, os.O_RDONLY | _NO_WAIT)
+        self._poller = select.poll()
+        self._poller.register(self._incoming, select.POLLIN)
         return {}
 
     def join(self, path: str) -> JSON:
@@ -58,8 +60,12 @@ class Relay:
         number: int,
         core: int | None,
         limit_s: float,
+        after: int | None = None,
     ) -> JSON:
         """Time this process's turns of a series, waiting for the other's in between.
+
+        Whoever has the last turn hands over after it too, so that a series can be ordered before
+        the one before it has ended.
 
         Args:
             handle: what is called.
@@ -67,6 +73,8 @@ class Relay:
             number: of the series.
             core: where this process is put before it; ``None`` leaves it where it is.
             limit_s: longest time of a turn of the other process.
+            after: the series whose end is waited for before the first turn, where that is this
+                process's and the other one has the last turn of the series before.
 
         Returns:
             ``{"turns", "placed"}``: times as of
@@ -85,6 +93,8 @@ class Relay:
         for position, count in enumerate(calls):
             if not count:
                 continue
+            if position == 0 and after is not None:
+                self._wait(after % SERIES, limit_s)
             if position and not calls[position - 1]:
                 self._wait(series, limit_s)
             try:
@@ -92,7 +102,7 @@ class Relay:
             except BaseException:
                 self._hand_over(series, failed=True)
                 raise
-            if position + 1 < len(calls) and not calls[position + 1]:
+            if position + 1 == len(calls) or not calls[position + 1]:
                 self._hand_over(series)
             turns.append(times)
         return {
@@ -104,16 +114,15 @@ class Relay:
         }
 
     def _wait(self, series: int, limit_s: float) -> None:
-        poller = select.poll()
-        poller.register(self._incoming, select.POLLIN)
         while True:
-            if not poller.poll(limit_s * 1000):
+            if not self._poller.poll(limit_s * 1000):
                 raise MeasurementError(f"the turn of the other model took over {limit_s:g} s")
             told = os.read(self._incoming, 1)
             if not told:
                 raise MeasurementError(_GONE)
             of, failed = divmod(told[0], 2)
-            # Of a series that broke off, a hand-over may be left that nobody waited for.
+            # A hand-over may be left that nobody waited for: of a series that broke off, or that
+            # ended with nothing ordered after it.
             if of == series and failed:
                 raise MeasurementError("a call of the other model failed")
             if of == series:

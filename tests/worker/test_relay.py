@@ -15,8 +15,9 @@ import pytest
 from pytest_edgeai.errors import EdgeAIError, WorkerFailure
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
 from pytest_edgeai.measure.dataset import Batching
-from pytest_edgeai.measure.latency import Rounds, run_relayed
 from pytest_edgeai.measure.relay import relay
+from pytest_edgeai.measure.relayed import RelayedRounds
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.records import RuntimeOptions
 from pytest_edgeai.selfcheck.planted import PlantedModel
 from pytest_edgeai.selfcheck.workload import Workshop
@@ -60,21 +61,73 @@ def test_every_turn_has_its_calls_and_none_overlaps_another(tmp_path: Path) -> N
             assert 0 < sum(int(each.wall_ns.sum()) for each in times) <= spent_ns
 
 
+@pytest.mark.parametrize("call_ns", [1e3, 1e9], ids=["ahead", "one-by-one"])
 def test_rounds_are_counted_placed_and_ordered_as_those_that_are_ordered_one_by_one(
-    tmp_path: Path,
+    tmp_path: Path, call_ns: float
 ) -> None:
     model = PlantedModel(repetitions=1)
     rounds = Rounds.of(2)
     with Workshop(tmp_path).loaded(model, model) as models, relay(models) as handing_over:
         assert handing_over is not None
-        while len(rounds) < 40:
-            run_relayed(models, [3, 1], rounds, random.Random(len(rounds)), 7, handing_over, 8)
-    assert [len(column) for column in rounds.wall_ns] == [40, 40]
-    assert [len(column) for column in rounds.lead_in_wall_ns] == [120, 40]
+        relayed = RelayedRounds(
+            models, [3, 1], [call_ns, call_ns], rounds, random.Random(5), handing_over
+        )
+        while len(rounds) < 38:
+            relayed.take(38, 7)
+        assert not relayed.finish()
+        relayed.take(100, 8)
+        assert relayed.finish() == (call_ns < 1e6)
+    # 38 rounds leave two of their block, which stay on its core.
+    count = 40 if call_ns > 1e6 else 45
+    assert [len(column) for column in rounds.wall_ns] == [count, count]
+    assert [len(column) for column in rounds.lead_in_wall_ns] == [3 * count, count]
     assert set(rounds.order) == {0, 1}
-    assert set(rounds.attempt) == {7}
-    blocks = [rounds.core[begin : begin + 5] for begin in range(0, 40, 5)]
+    assert rounds.attempt == [7] * 38 + [8] * (count - 38)
+    blocks = [rounds.core[begin : begin + 5] for begin in range(0, count, 5)]
     assert all(len(set(block)) == 1 for block in blocks)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_series_that_was_ordered_ahead_begins_when_the_one_before_has_ended(
+    tmp_path: Path, first: int
+) -> None:
+    """Were two turns taken at once, the calls would take longer than the time that went by."""
+    model = PlantedModel(repetitions=2000)
+    series = [[(0, 2), (1, 3)], [(first, 4), (1 - first, 1)], [(0, 1), (1, 1), (0, 3)]]
+    with Workshop(tmp_path).loaded(model, model) as models, relay(models) as handing_over:
+        assert handing_over is not None
+        handing_over.run(TURNS)
+        begin = time.perf_counter_ns()
+        for turns in series:
+            handing_over.order(turns)
+        spent_ns = 0
+        for turns in series:
+            times, placed = handing_over.taken()
+            assert placed
+            assert [len(each.wall_ns) for each in times] == [calls for _, calls in turns]
+            spent_ns += sum(int(each.wall_ns.sum()) for each in times)
+        assert 0 < spent_ns <= time.perf_counter_ns() - begin
+        assert [len(each.wall_ns) for each in handing_over.run(TURNS)] == [c for _, c in TURNS]
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize(("how", "words"), [("ends", "exited with code 3"), ("raises", "enough")])
+def test_what_was_ordered_ahead_of_a_failure_is_lost_and_nothing_hangs(
+    load: Load, broken: int, how: str, words: str
+) -> None:
+    models = [load("works"), load("works")]
+    models[broken] = load(how)
+    with relay(models) as handing_over:
+        assert handing_over is not None
+        begin = time.monotonic()
+        for turns in ([(0, 1), (1, 1)], TURNS, TURNS):
+            handing_over.order(turns)
+        assert len(handing_over.taken()[0]) == 2
+        with pytest.raises(WorkerFailure, match=words):
+            handing_over.taken()
+        assert time.monotonic() - begin < 20
+    assert models[1 - broken].alive
+    assert len(models[1 - broken].time_calls(2).wall_ns) == 2
 
 
 @pytest.mark.parametrize("broken", [0, 1])

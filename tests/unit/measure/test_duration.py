@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pytest_edgeai.measure.duration import REQUEST_NS, START_S, rounds_seconds, turns_seconds
-from pytest_edgeai.measure.latency import Rounds, interleave
+from pytest_edgeai.measure.latency import interleave
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.measure.stability import Turns, calls_of_a_turn, take_turns
 from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.measure.waiting import Clock

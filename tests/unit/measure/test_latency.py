@@ -16,9 +16,7 @@ from pytest_edgeai.measure.latency import (
     PAUSE_BETWEEN_ATTEMPTS_S,
     ROUNDS_PER_ATTEMPT,
     WARM_UP_CALLS,
-    Rounds,
     interleave,
-    paired,
     run_bursts,
     run_round,
     settled,
@@ -32,6 +30,7 @@ from pytest_edgeai.measure.lead_in import (
     LEAD_IN_NS,
     lead_in_calls,
 )
+from pytest_edgeai.measure.rounds import Rounds, paired
 from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.measure.waiting import JUDGED_ROUNDS, LARGEST_WAITING_SHARE, Clock
 from pytest_edgeai.measure.warmup import FEWEST_CALLS, MOST_CALLS, WINDOW_CALLS, WINDOW_NS

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from pytest_edgeai.measure.latency import Rounds
 from pytest_edgeai.measure.restarts import interleave_starts
+from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.measure.timed import CallTimes, Timed
 from pytest_edgeai.measure.waiting import Clock
 from pytest_edgeai.records import PairedTimings
