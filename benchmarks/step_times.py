@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from pytest_edgeai import measurements, stages, timing
+from pytest_edgeai import measurements, stability_measurements, stages, timing
 from pytest_edgeai.measure.bench import LoadedRunnable
 
 STEPS = {
     "accuracy evaluation": (LoadedRunnable, "evaluate"),
     "rounds in turns": (timing, "interleave"),
+    "turns of the gates of stability": (stability_measurements, "take_turns"),
     "rounds of the stages": (stages, "_stage_rounds"),
     "memory in fresh processes": (measurements, "measure_memory"),
     "asking what the runtime executes": (LoadedRunnable, "execution"),

@@ -3,12 +3,13 @@
     python -m benchmarks.warm_rerun --repetitions 5
 
 Gates a copy of the shipped example again and again. The time inside the steps that measure (workers
-that start and load the models, rounds in turns, rounds of the stages, memory in fresh processes)
-and that evaluate accuracy is taken from within (``benchmarks/step_times.py``), the wall time of the
-whole process from outside; what remains is the interpreter, imports, pytest, hashing, reading and
-comparing data, statistics, reports, and the end of workers and process. The target is a remainder
-of less than 10% of the wall time, at the median of the repetitions; the remainder with the loading
-counted in stands beside it. Plugins that only this project's own tests need are switched off.
+that start and load the models, rounds in turns, turns of the gates of stability, rounds of the
+stages, memory in fresh processes) and that evaluate accuracy is taken from within
+(``benchmarks/step_times.py``), the wall time of the whole process from outside; what remains is the
+interpreter, imports, pytest, hashing, reading and comparing data, statistics, reports, and the end
+of workers and process. The target is a remainder of less than 10% of the wall time, at the median
+of the repetitions; the remainder with the loading counted in stands beside it. Plugins that only
+this project's own tests need are switched off.
 ``--profile`` prints where the test process spends its time.
 """
 
