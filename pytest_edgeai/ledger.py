@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pytest_edgeai import __version__
-from pytest_edgeai.advising import advice_for, fixes_of
 from pytest_edgeai.configuration import describe_origins
 from pytest_edgeai.energy_records import energy_from_json
 from pytest_edgeai.evidence import EvidenceStore
@@ -180,6 +179,9 @@ def _candidate(
     evidence: EvidenceStore,
     candidate: PlannedCandidate,
 ) -> CandidateReport:
+    # Collecting tests and workers that report to a controller need no rules of advice.
+    from pytest_edgeai.advising import advice_for, fixes_of
+
     gates = session.gates_of(candidate)
     required = session.required_gates_of(candidate)
     verdicts = ledger.of(candidate, gates)
