@@ -15,6 +15,7 @@ import pytest
 from pytest_edgeai.errors import EdgeAIError, WorkerFailure
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
 from pytest_edgeai.measure.dataset import Batching
+from pytest_edgeai.measure.latency import interleave
 from pytest_edgeai.measure.relay import relay
 from pytest_edgeai.measure.relayed import RelayedRounds
 from pytest_edgeai.measure.rounds import Rounds
@@ -85,6 +86,26 @@ def test_rounds_are_counted_placed_and_ordered_as_those_that_are_ordered_one_by_
     assert rounds.attempt == [7] * 38 + [8] * (count - 38)
     blocks = [rounds.core[begin : begin + 5] for begin in range(0, count, 5)]
     assert all(len(set(block)) == 1 for block in blocks)
+
+
+def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -> None:
+    """The consistency of latency is looked at with each doubling of the rounds only."""
+    model = PlantedModel(repetitions=1)
+    rounds = Rounds.of(2)
+    answers = iter([False, True])
+    with Workshop(tmp_path).loaded(model, model) as models:
+        timings, spent = interleave(
+            *models,
+            rounds,
+            decided=lambda _: next(answers),
+            is_contended=lambda _: False,
+            budget_s=60.0,
+            generator=random.Random(1),
+            progress=lambda count, seconds: None,
+        )
+    assert not spent
+    # Those that were ordered ahead of the second answer are kept.
+    assert timings.rounds == len(rounds) == 15
 
 
 @pytest.mark.parametrize("first", [0, 1])
