@@ -214,7 +214,7 @@ def interleave(
                 progress(len(rounds), clock.now_s() - started)
                 known = decided(timings)
                 if (known or spent) and relayed is not None and relayed.finish():
-                    # Not asked again: some questions may be asked at certain numbers of rounds only.
+                    # Not asked again: some questions may be asked at certain rounds only.
                     timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
                 if known or spent:
                     return timings, not known

@@ -93,9 +93,10 @@ def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -> None
     model = PlantedModel(repetitions=1)
     rounds = Rounds.of(2)
     answers = iter([False, True])
-    with Workshop(tmp_path).loaded(model, model) as models:
+    with Workshop(tmp_path).loaded(model, model) as (baseline, candidate):
         timings, spent = interleave(
-            *models,
+            baseline,
+            candidate,
             rounds,
             decided=lambda _: next(answers),
             is_contended=lambda _: False,
