@@ -74,11 +74,6 @@ class Relay:
         times = [next(parts[index]) for index, _ in series.turns]
         return times, all(model.placed for model in models)
 
-    def run(self, turns: Sequence[tuple[int, int]]) -> list[CallTimes]:
-        """Take a series alone; see :meth:`order` and :meth:`taken`."""
-        self.order(turns)
-        return self.taken()[0]
-
     def _answers(self, series: _Series) -> list[Turns]:
         first = series.turns[0][0]
         waiting = self._pool.submit(series.taken[1 - first])

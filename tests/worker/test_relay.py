@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from pytest_edgeai.errors import EdgeAIError, WorkerFailure
 from pytest_edgeai.measure.bench import LoadedRunnable, Runnable, Samples
 from pytest_edgeai.measure.dataset import Batching
 from pytest_edgeai.measure.latency import interleave
-from pytest_edgeai.measure.relay import relay
+from pytest_edgeai.measure.relay import Relay, relay
 from pytest_edgeai.measure.relayed import RelayedRounds
 from pytest_edgeai.measure.rounds import Rounds
+from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.records import RuntimeOptions
 from pytest_edgeai.selfcheck.planted import PlantedModel
 from pytest_edgeai.selfcheck.workload import Workshop
@@ -28,6 +29,12 @@ Load = Callable[[str], LoadedRunnable]
 TURNS = [(0, 2), (1, 3), (1, 1), (0, 1), (1, 2), (0, 4)]
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+
+
+def run_alone(relay: Relay, turns: Sequence[tuple[int, int]]) -> list[CallTimes]:
+    """Take a series with nothing ordered after it, and return the times of its turns."""
+    relay.order(turns)
+    return relay.taken()[0]
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def test_every_turn_has_its_calls_and_none_overlaps_another(tmp_path: Path) -> N
         assert handing_over is not None
         for _ in range(3):
             begin = time.perf_counter_ns()
-            times = handing_over.run(TURNS)
+            times = run_alone(handing_over, TURNS)
             spent_ns = time.perf_counter_ns() - begin
             assert [len(each.wall_ns) for each in times] == [calls for _, calls in TURNS]
             assert 0 < sum(int(each.wall_ns.sum()) for each in times) <= spent_ns
@@ -118,7 +125,7 @@ def test_a_series_that_was_ordered_ahead_begins_when_the_one_before_has_ended(
     series = [[(0, 2), (1, 3)], [(first, 4), (1 - first, 1)], [(0, 1), (1, 1), (0, 3)]]
     with Workshop(tmp_path).loaded(model, model) as models, relay(models) as handing_over:
         assert handing_over is not None
-        handing_over.run(TURNS)
+        run_alone(handing_over, TURNS)
         begin = time.perf_counter_ns()
         for turns in series:
             handing_over.order(turns)
@@ -129,7 +136,9 @@ def test_a_series_that_was_ordered_ahead_begins_when_the_one_before_has_ended(
             assert [len(each.wall_ns) for each in times] == [calls for _, calls in turns]
             spent_ns += sum(int(each.wall_ns.sum()) for each in times)
         assert 0 < spent_ns <= time.perf_counter_ns() - begin
-        assert [len(each.wall_ns) for each in handing_over.run(TURNS)] == [c for _, c in TURNS]
+        assert [len(each.wall_ns) for each in run_alone(handing_over, TURNS)] == [
+            c for _, c in TURNS
+        ]
 
 
 @pytest.mark.parametrize("broken", [0, 1])
@@ -163,7 +172,7 @@ def test_what_went_wrong_is_told_of_the_model_that_it_happened_to(
         assert handing_over is not None
         begin = time.monotonic()
         with pytest.raises(WorkerFailure, match=words):
-            handing_over.run(TURNS)
+            run_alone(handing_over, TURNS)
         assert time.monotonic() - begin < 20
 
 
@@ -172,7 +181,7 @@ def test_a_call_that_hangs_is_ended_and_told(load: Callable[..., LoadedRunnable]
     with relay(models) as handing_over:
         assert handing_over is not None
         with pytest.raises(WorkerFailure, match="no answer within 4 s"):
-            handing_over.run(TURNS)
+            run_alone(handing_over, TURNS)
     assert [model.alive for model in models] == [True, False]
 
 
@@ -181,8 +190,8 @@ def test_a_series_that_broke_off_leaves_no_turn_to_the_next(load: Load) -> None:
     with relay(models) as handing_over:
         assert handing_over is not None
         with pytest.raises(EdgeAIError):
-            handing_over.run(TURNS)
-        times = handing_over.run(TURNS)
+            run_alone(handing_over, TURNS)
+        times = run_alone(handing_over, TURNS)
         assert [len(each.wall_ns) for each in times] == [calls for _, calls in TURNS]
 
 
