@@ -24,11 +24,10 @@ from benchmarks.planted_pairs import planted, repetition_ns
 from pytest_edgeai.judge.speed import speed_decided
 from pytest_edgeai.judge.timings import is_contended
 from pytest_edgeai.measure.bench import LoadedRunnable
-from pytest_edgeai.measure.latency import ROUNDS_BETWEEN_LOOKS, run_round, settled
+from pytest_edgeai.measure.latency import ROUNDS_BETWEEN_LOOKS, settled
 from pytest_edgeai.measure.lead_in import lead_in_calls
-from pytest_edgeai.measure.relay import Relay, relay
-from pytest_edgeai.measure.relayed import RelayedRounds
 from pytest_edgeai.measure.rounds import Rounds, paired
+from pytest_edgeai.measure.taking import TakesRounds, taking_rounds
 from pytest_edgeai.records import Threshold
 from pytest_edgeai.selfcheck.workload import Workshop
 
@@ -37,25 +36,11 @@ LARGEST_RATIO = 1.05
 UNDECIDED = Threshold(1.0, "at_least", "benchmark")
 
 
-def in_turns(
-    models: Sequence[LoadedRunnable],
-    lead_in: Sequence[int],
-    call_ns: Sequence[float],
-    rounds: int,
-    handing_over: Relay | None,
-) -> float:
+def in_turns(rounds: int, measured: Rounds, taker: TakesRounds) -> float:
     """Return the seconds of ``rounds`` rounds with the looks that a measurement takes at them."""
-    measured = Rounds.of(2)
-    generator = random.Random()
-    relayed = None
-    if handing_over is not None:
-        relayed = RelayedRounds(models, lead_in, call_ns, measured, generator, handing_over)
     begin = time.perf_counter()
     while len(measured) < rounds:
-        if relayed is None:
-            run_round(models, lead_in, measured, generator, 0)
-        else:
-            relayed.take(rounds, 0)
+        taker.take(rounds, 0)
         if len(measured) % ROUNDS_BETWEEN_LOOKS == 0:
             timings = paired(measured, cpu_time_is_valid=True)
             speed_decided(timings, UNDECIDED)
@@ -91,18 +76,18 @@ def main() -> int:
                 lead_in = [lead_in_calls(each) for each in call_ns]
                 calls = max(lead_in) + 1
                 rounds = max(2, int(arguments.seconds * 1e3 / (2 * calls * call_ms)))
-                # As a measurement does, which opens it once.
-                with relay(models if min(lead_in) else ()) as handing_over:
-                    ratios = []
-                    for _ in range(arguments.repetitions):
-                        turns_first = random.random() < 0.5
-                        loops_s = (
-                            0.0 if turns_first else one_after_the_other(models, lead_in, rounds)
-                        )
-                        turns_s = in_turns(models, lead_in, call_ns, rounds, handing_over)
-                        if turns_first:
-                            loops_s = one_after_the_other(models, lead_in, rounds)
-                        ratios.append(turns_s / loops_s)
+                ratios = []
+                for _ in range(arguments.repetitions):
+                    turns_first = random.random() < 0.5
+                    loops_s = 0.0 if turns_first else one_after_the_other(models, lead_in, rounds)
+                    measured = Rounds.of(2)
+                    with taking_rounds(
+                        models, lead_in, call_ns, measured, random.Random()
+                    ) as taker:
+                        turns_s = in_turns(rounds, measured, taker)
+                    if turns_first:
+                        loops_s = one_after_the_other(models, lead_in, rounds)
+                    ratios.append(turns_s / loops_s)
             cost = Estimate.of(ratios)
             rows.append(
                 [f"{call_ms:g} ms", str(calls), str(rounds), str(cost), f"{cost.value * calls:.1f}"]

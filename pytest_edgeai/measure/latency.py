@@ -11,17 +11,16 @@ signs only.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pytest_edgeai.measure.cores import ROUNDS_ON_A_CORE, place
 from pytest_edgeai.measure.lead_in import lead_in_calls
-from pytest_edgeai.measure.relay import relay
-from pytest_edgeai.measure.relayed import RelayedRounds
 from pytest_edgeai.measure.rounds import Rounds, paired
+from pytest_edgeai.measure.taking import run_round, taking_rounds
 from pytest_edgeai.measure.timed import CallTimes, Timed
 from pytest_edgeai.measure.waiting import JUDGED_ROUNDS, Clock, Patience
 from pytest_edgeai.measure.warmup import MOST_NS, WarmUp, settle
@@ -81,39 +80,6 @@ def _warm_again(models: Sequence[Timed], warm_ups: Sequence[WarmUp], rounds: Rou
         rounds.warm_up_calls[index] += calls
 
 
-def run_round(
-    models: Sequence[Timed],
-    lead_in: Sequence[int],
-    rounds: Rounds,
-    generator: random.Random,
-    attempt: int,
-    kept: Sequence[int] | None = None,
-) -> None:
-    """Give every model its turn, in random order, never two at a time and all on one core.
-
-    Rounds that are judged change the core with every block of them, turns of many calls each time.
-
-    Args:
-        models: the models, warm.
-        lead_in: what :func:`warm_up` returned for them.
-        rounds: grows by one round.
-        generator: source of the random order.
-        attempt: the attempt that the round belongs to.
-        kept: for each model, the calls of its turn that follow those that led in; one each by
-            default, which is what a verdict takes.
-    """
-    keep = not kept and len(rounds) % ROUNDS_ON_A_CORE > 0
-    core = place(models, rounds.core, rounds.preempted, generator, keep=keep)
-    order = list(range(len(models)))
-    generator.shuffle(order)
-    turns = [
-        models[index].time_calls(lead_in[index] + (kept[index] if kept else 1)) for index in order
-    ]
-    # Whether a model could be put there may show with its calls.
-    placed = core >= 0 and all(model.run_on(core) for model in models)
-    rounds.add(order, turns, lead_in, core if placed else -1, attempt)
-
-
 def run_bursts(
     models: Sequence[Timed], generator: random.Random, *, rounds: int, time_limit_s: float
 ) -> Rounds:
@@ -157,6 +123,7 @@ def interleave(
     generator: random.Random,
     progress: Callable[[int, float], None],
     waiting: Callable[[int, float], None] = _say_nothing,
+    most_rounds: float = math.inf,
     clock: Clock | None = None,
 ) -> tuple[PairedTimings, bool]:
     """Add rounds until the question is decided or the budget is spent; no round is ever dropped.
@@ -177,6 +144,7 @@ def interleave(
         generator: source of the random order.
         progress: called with the rounds so far and the seconds spent.
         waiting: called before each wait, with the rounds so far and its seconds.
+        most_rounds: rounds that are added at most, after which nothing is left to be decided.
         clock: another than the system's.
 
     Returns:
@@ -193,27 +161,22 @@ def interleave(
     patience = Patience(budget_s)
     warm_ups = settled(models, limit_s=WARM_UP_SHARE * budget_s)
     _note(warm_ups, rounds)
-    lead_in = [lead_in_calls(known.call_ns) for known in warm_ups]
-    with relay(models if min(lead_in) else ()) as handing_over:
-        relayed = None
-        if handing_over is not None:
-            durations = [known.call_ns for known in warm_ups]
-            relayed = RelayedRounds(models, lead_in, durations, rounds, generator, handing_over)
+    durations = [known.call_ns for known in warm_ups]
+    lead_in = [lead_in_calls(call_ns) for call_ns in durations]
+    last = len(rounds) + most_rounds
+    with taking_rounds(models, lead_in, durations, rounds, generator) as taker:
         while True:
-            end = len(rounds) + ROUNDS_PER_ATTEMPT
+            end = int(min(len(rounds) + ROUNDS_PER_ATTEMPT, last))
             while len(rounds) < end:
-                if relayed is None:
-                    run_round(models, lead_in, rounds, generator, attempt)
-                else:
-                    relayed.take(end, attempt)
+                taker.take(end, attempt)
                 spent = clock.now_s() >= deadline
-                if not spent and len(rounds) < next_look:
+                if not spent and len(rounds) < min(next_look, last):
                     continue
                 next_look = len(rounds) + max(ROUNDS_BETWEEN_LOOKS, len(rounds) // 50)
                 timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
                 progress(len(rounds), clock.now_s() - started)
-                known = decided(timings)
-                if (known or spent) and relayed is not None and relayed.finish():
+                known = decided(timings) or len(rounds) >= last
+                if (known or spent) and taker.finish():
                     # Not asked again: some questions may be asked at certain rounds only.
                     timings = paired(rounds, cpu_time_is_valid=cpu_time_is_valid)
                 if known or spent:
@@ -224,8 +187,7 @@ def interleave(
                 judged = len(rounds)
                 wait_s = min(patience.wait_s(contended=contended), deadline - clock.now_s())
                 if wait_s > 0:
-                    if relayed is not None:
-                        relayed.finish()
+                    taker.finish()
                     waiting(len(rounds), wait_s)
                     clock.sleep(wait_s)
                     rounds.note_wait(wait_s)

@@ -26,7 +26,7 @@ class _Block:
 
 
 class RelayedRounds:
-    """Adds rounds to a record, as :func:`~.latency.run_round` does one by one."""
+    """Adds rounds to a record, as :func:`~.taking.run_round` does one by one."""
 
     def __init__(
         self,

@@ -63,7 +63,8 @@ def interleave_starts(
                 baseline,
                 candidate,
                 rounds,
-                decided=lambda timings: timings.rounds >= before + rounds_per_start,  # noqa: B023
+                decided=lambda timings: False,
+                most_rounds=rounds_per_start,
                 is_contended=is_contended,
                 budget_s=deadline - clock.now_s(),
                 generator=generator,

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_edgeai.errors import MeasurementError
-from pytest_edgeai.measure.latency import WARM_UP_SHARE, run_round, settled
+from pytest_edgeai.measure.latency import WARM_UP_SHARE, settled
 from pytest_edgeai.measure.lead_in import lead_in_calls
 from pytest_edgeai.measure.rounds import Rounds
+from pytest_edgeai.measure.taking import run_round
 from pytest_edgeai.measure.timed import Timed
 from pytest_edgeai.records import PART_TURNS, Int64Array, StabilitySamples, TurnSamples
 

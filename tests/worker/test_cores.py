@@ -11,8 +11,8 @@ import pytest
 
 from pytest_edgeai.measure.bench import LoadedRunnable
 from pytest_edgeai.measure.cores import cores
-from pytest_edgeai.measure.latency import run_round
 from pytest_edgeai.measure.rounds import Rounds
+from pytest_edgeai.measure.taking import run_round
 from pytest_edgeai.selfcheck.planted import PlantedModel
 from pytest_edgeai.selfcheck.workload import Workshop
 

@@ -116,6 +116,27 @@ def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -> None
     assert timings.rounds == len(rounds) == 15
 
 
+def test_no_round_is_ordered_ahead_of_the_last(tmp_path: Path) -> None:
+    model = PlantedModel(repetitions=1)
+    rounds = Rounds.of(2)
+    with Workshop(tmp_path).loaded(model, model) as (baseline, candidate):
+        for expected in (10, 17):
+            timings, spent = interleave(
+                baseline,
+                candidate,
+                rounds,
+                decided=lambda _: False,
+                is_contended=lambda _: False,
+                budget_s=60.0,
+                generator=random.Random(1),
+                progress=lambda count, seconds: None,
+                most_rounds=expected - len(rounds),
+            )
+            assert not spent
+            assert timings.rounds == expected
+    assert rounds.attempt == [0] * 10 + [1] * 7
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_series_that_was_ordered_ahead_begins_when_the_one_before_has_ended(
     tmp_path: Path, first: int

@@ -18,7 +18,6 @@ from pytest_edgeai.measure.latency import (
     WARM_UP_CALLS,
     interleave,
     run_bursts,
-    run_round,
     settled,
     summarize,
     summarize_times,
@@ -31,6 +30,7 @@ from pytest_edgeai.measure.lead_in import (
     lead_in_calls,
 )
 from pytest_edgeai.measure.rounds import Rounds, paired
+from pytest_edgeai.measure.taking import run_round
 from pytest_edgeai.measure.timed import CallTimes
 from pytest_edgeai.measure.waiting import JUDGED_ROUNDS, LARGEST_WAITING_SHARE, Clock
 from pytest_edgeai.measure.warmup import FEWEST_CALLS, MOST_CALLS, WINDOW_CALLS, WINDOW_NS

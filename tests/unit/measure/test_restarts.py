@@ -83,6 +83,13 @@ def test_every_pair_gives_its_rounds_and_ends() -> None:
     assert machine.waited == []
 
 
+def test_late_pairs_give_no_more_rounds_than_early_ones() -> None:
+    """Looks become rarer with the rounds; after 1,100 there are 22 between two of them."""
+    machine = Machine(lambda start: 1_000_000)
+    timings, _ = machine.measure(lambda timings: timings.rounds >= 1_300)
+    assert np.bincount(timings.attempt).tolist() == [20] * 65
+
+
 def test_the_question_is_asked_after_each_pair_alone() -> None:
     asked: list[int] = []
 
