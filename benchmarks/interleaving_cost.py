@@ -63,13 +63,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=41, help="of each way and call time")
     parser.add_argument("--seconds", type=float, default=0.3, help="of each way, about")
+    parser.add_argument("--calls-ms", type=float, nargs="+", default=CALLS_MS, help="call times")
     arguments = parser.parse_args()
     print_context()
     rows, missed = [], []
     with scratch() as folder:
         workshop = Workshop(folder)
         one_ns = repetition_ns(workshop)
-        for call_ms in CALLS_MS:
+        for call_ms in arguments.calls_ms:
             model = planted(call_ms * 1e6, one_ns)
             with workshop.loaded(model, model) as models:
                 call_ns = [known.call_ns for known in settled(models)]
