@@ -124,6 +124,46 @@ def test_a_busy_machine_excuses_nothing_and_accuses_nobody() -> None:
     assert judged(busy(side()), busy(side())).outcome == "pass"
 
 
+def disturbed(
+    generator: np.random.Generator, call_ns: int, *, own_share: float = 0.0, turns: int = 96
+) -> TurnSamples:
+    """Calls on a machine that adds 0.3 to 0.5 ms 60 times a second, by CPU time as well.
+
+    Of ``own_share`` of them the model makes four times as much by itself.
+    """
+    calls = 50
+    wall = generator.normal(1.0, 0.02, (turns, calls)) * call_ns
+    hits = generator.poisson(60 * call_ns / 1e9, wall.shape)
+    wall += hits * generator.uniform(0.3e6, 0.5e6, wall.shape)
+    wall += 3 * call_ns * (generator.random(wall.shape) < own_share)
+    times = wall.astype(np.int64)
+    counts, held = np.arange(turns + 1) * calls, np.full(turns + 1, 2**20)
+    return TurnSamples(times, times, np.zeros_like(times), counts, held)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_the_machine_does_to_both_alike_is_no_fault_of_the_faster_one(seed: int) -> None:
+    """A call of 0.24 ms is doubled by what a call of 2.5 ms hardly shows."""
+    generator = np.random.default_rng(seed)
+    baseline, fast, quick_but_faulty = (
+        disturbed(generator, call_ns, own_share=share)
+        for call_ns, share in ((2_500_000, 0.0), (240_000, 0.0), (240_000, 0.015))
+    )
+    verdict = judged(baseline, fast)
+    assert verdict.observed > 2 * (LIMIT.value or 0)
+    assert verdict.outcome == "inconclusive", verdict.reason
+    assert "may be the machine's" in verdict.reason
+    assert "quiet the machine" in verdict.advice
+    assert verdict.details["excess_over_the_machine"] <= (LIMIT.value or 0)
+    assert judged(baseline, quick_but_faulty).outcome == "fail"
+    # A baseline that nothing disturbed excuses nothing.
+    assert judged(side(96), fast).outcome == "fail"
+
+
+def test_without_a_straggler_nothing_is_beyond_the_machine() -> None:
+    assert judged(side(), side()).details["excess_over_the_machine"] == -1
+
+
 def test_stragglers_of_one_turn_are_worth_less() -> None:
     spread, clustered = side(slow=6), side()
     for name in ("wall_ns", "cpu_ns"):
