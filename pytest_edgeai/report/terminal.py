@@ -281,13 +281,16 @@ def _stages(page: _Page, model: ModelReport) -> Iterator[Line]:
     if not groups:
         return
     every = [stage for _, _, stages in groups for stage in stages]
+    # Words, so that a long name is wrapped and not shortened.
+    score = score_title(every).replace("_", " ")
+    longest = max((display_width(word) for word in score.split()), default=0)
     columns = (
         Column("stage", min_width=11),
         Column("latency p50", right=True, min_width=8),
         Column("vs baseline", right=True, min_width=8),
-        Column("threads", right=True, rank=3),
+        Column("threads", right=True, min_width=7, rank=3),
         Column("size", right=True, min_width=8, rank=1),
-        Column(score_title(every), right=True, min_width=6, rank=2),
+        Column(score, right=True, min_width=min(12, longest), rank=2),
         Column("memory", right=True, min_width=8, rank=4),
         Column("steady", right=True, min_width=8, rank=5),
     )

@@ -91,6 +91,22 @@ def test_stages_show_where_the_gain_comes_from(typical: Report) -> None:
     assert "baseline 4.11 ms 1.00× 1 22.0 MiB 0.9815 48.2 MiB 24.1 MiB" in wide
 
 
+def test_a_long_metric_is_wrapped_in_its_heading(typical: Report) -> None:
+    model = typical.models[0]
+    candidate = model.candidates[0]
+    stages = tuple(dataclasses.replace(s, metric="absolute_error") for s in candidate.stages)
+    assert model.baseline_stage is not None
+    long = dataclasses.replace(
+        model,
+        baseline_stage=dataclasses.replace(model.baseline_stage, metric="absolute_error"),
+        candidates=(dataclasses.replace(candidate, stages=stages),),
+    )
+    lines = text(dataclasses.replace(typical, models=(long,))).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.split()[:1] == ["stage"])
+    assert lines[first].split()[-3:] == ["size", "absolute", "memory"]
+    assert lines[first + 1].split()[-1] == "error"
+
+
 def test_several_candidates_stand_beside_their_own_baselines(typical: Report) -> None:
     model = typical.models[0]
     assert model.baseline_stage is not None
