@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pytest_edgeai.judge.clocks import with_moving_clocks
 from pytest_edgeai.judge.statistics import (
     bootstrap_quantile_ratio,
     quantile_bound,
@@ -101,6 +102,7 @@ def judge_latency_consistency(
         raise ValueError(f"confidence must lie in (0, 1), not {confidence}")
     if not 50 < percentile < 100:
         raise ValueError(f"the percentile must lie in (50, 100), not {percentile}")
+    timings = with_moving_clocks(timings)
     fault = threshold_fault(threshold) or timings_fault(timings, cpu=True)
     for quantile, limit in absolute_limits_ns.items():
         if not 0 < quantile < 1:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_edgeai.judge.clocks import with_moving_clocks
 from pytest_edgeai.judge.procedure import Mode, Procedure, procedure_of
 from pytest_edgeai.judge.statistics import (
     Channel,
@@ -106,6 +107,7 @@ def speed_decided(
     other: a channel's first crossing is final. True as well where the timings cannot be judged,
     and, without a threshold, once there are ``min_rounds``.
     """
+    timings = with_moving_clocks(timings)
     if threshold_fault(threshold) or timings_fault(timings, cpu=mode != "wall-only"):
         return True
     if timings.rounds < min_rounds or threshold.value is None:
@@ -163,6 +165,7 @@ def judge_speed(
     require_relation(gate, threshold, "at_least")
     if not 0 < alpha < 1 or block < 1:
         raise ValueError(f"alpha must lie in (0, 1) and block be at least 1: {alpha}, {block}")
+    timings = with_moving_clocks(timings)
     fault = threshold_fault(threshold) or timings_fault(timings, cpu=mode != "wall-only")
     if fault:
         advice = "measure again; where the CPU clock is too coarse, judge by wall time only"

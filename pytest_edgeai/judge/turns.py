@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_edgeai.judge.clocks import moving_cpu_ns
 from pytest_edgeai.judge.verdict import count_text, make_verdict, threshold_fault
 from pytest_edgeai.records import (
     PART_TURNS,
     BoolArray,
+    Int64Array,
     StabilitySamples,
     Threshold,
     TurnSamples,
@@ -100,7 +102,7 @@ def turns_fault(samples: StabilitySamples) -> str:
     for name, side in (("baseline", samples.baseline), ("candidate", samples.candidate)):
         columns: list[tuple[str, NDArray[Any] | None]] = [
             ("wall time", side.wall_ns),
-            ("CPU time", side.cpu_ns),
+            ("CPU time", _cpu_ns(side)),
         ]
         for what, values in columns:
             if values is None:
@@ -113,6 +115,10 @@ def turns_fault(samples: StabilitySamples) -> str:
         if len(side.wall_ns) != samples.turns:
             return f"the {name} took {count_text(len(side.wall_ns), 'turn')}"
     return ""
+
+
+def _cpu_ns(side: TurnSamples) -> Int64Array | None:
+    return None if side.cpu_ns is None else moving_cpu_ns(side.cpu_ns, side.wall_ns)
 
 
 def own_times(
@@ -133,7 +139,8 @@ def own_times(
     """
     wall = side.wall_ns.astype(np.float64)
     preempted: BoolArray = side.preemptions > 0
-    cpu = None if side.cpu_ns is None else side.cpu_ns.astype(np.float64)
+    cpu_ns = _cpu_ns(side)
+    cpu = None if cpu_ns is None else cpu_ns.astype(np.float64)
     everything: BoolArray = np.ones(wall.shape, dtype=np.bool_)
     if cpu is not None and preempted.mean() >= PREEMPTED_SHARE:
         median = _medians(cpu, everything, by_turn)

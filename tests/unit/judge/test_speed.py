@@ -236,7 +236,7 @@ def test_dependent_rounds_are_warned_about(make_timings: Any) -> None:
 def test_impossible_times_are_an_error(make_timings: Any, bad: int, column: int) -> None:
     a, b = lognormal(1, 60, 2.8)
     columns = [a.copy(), b.copy(), a.copy(), b.copy()]
-    columns[column][7] = bad
+    columns[column][7:9] = bad
     timings = make_timings(*columns)
     verdict = judge_speed(timings, TWICE, budget_spent=True)
     assert verdict.outcome == "error"

@@ -216,6 +216,18 @@ def test_nothing_unmeasured_passes() -> None:
         judged(side(), side(), Threshold(0.005, "at_least"))
 
 
+def test_a_cpu_clock_that_stood_still_once_ends_nothing() -> None:
+    stopped = side(slow=1, preempted=1)
+    assert stopped.cpu_ns is not None
+    stopped.cpu_ns[2, 7] = 0
+    stopped.preemptions[2, 7] = 1
+    assert judged(side(), stopped).outcome == "pass"
+    stopped.cpu_ns[:, 7] = 0
+    verdict = judged(side(), stopped)
+    assert verdict.outcome == "error"
+    assert "candidate CPU time is 0 ns or less in turn 1" in verdict.reason
+
+
 @given(st.integers(0, 40), st.integers(41, 2000), st.floats(0.001, 0.2))
 def test_bounds_are_those_of_clopper_and_pearson(count: int, trials: int, alpha: float) -> None:
     low, high = exact_bounds(count, trials, alpha)
