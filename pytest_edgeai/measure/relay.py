@@ -41,17 +41,21 @@ class Relay:
             turns: the index of the model and its calls, for each turn.
 
         Raises:
-            EdgeAIError: a process ended.
+            EdgeAIError: a process ended. What was ordered before is waited for, and lost.
         """
         self._number += 1
         before = self._ordered[-1] if self._ordered else None
         taken: list[Callable[[], Turns]] = []
-        for own, model in enumerate(self._models):
-            waits = before is not None and before.turns[-1][0] != own == turns[0][0]
-            after = before.number if before is not None and waits else None
-            calls = [count if index == own else 0 for index, count in turns]
-            taken.append(model.order_turns(calls, self._number, after))
         self._ordered.append(_Series(self._number, turns, taken))
+        try:
+            for own, model in enumerate(self._models):
+                waits = before is not None and before.turns[-1][0] != own == turns[0][0]
+                after = before.number if before is not None and waits else None
+                calls = [count if index == own else 0 for index, count in turns]
+                taken.append(model.order_turns(calls, self._number, after))
+        except EdgeAIError:
+            self._forget()
+            raise
 
     def taken(self) -> tuple[list[CallTimes], bool]:
         """Wait for the first series that was ordered.

@@ -37,6 +37,24 @@ def run_alone(relay: Relay, turns: Sequence[tuple[int, int]]) -> list[CallTimes]
     return relay.taken()[0]
 
 
+def run_together(relay: Relay, *series: Sequence[tuple[int, int]]) -> None:
+    """Order all of the series, then take them."""
+    for turns in series:
+        relay.order(turns)
+    for turns in series:
+        assert len(relay.taken()[0]) == len(turns)
+
+
+def order_again_and_again(relay: Relay, *series: Sequence[tuple[int, int]]) -> None:
+    """Order for 20 s, the last one again and again, and take none."""
+    for turns in series:
+        relay.order(turns)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        relay.order(series[-1])
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def load(make_spec: Callable[..., WorkerSpec], tmp_path: Path) -> Iterator[Load]:
     """Return a function that loads a model whose third call does what it is told to."""
@@ -172,14 +190,26 @@ def test_what_was_ordered_ahead_of_a_failure_is_lost_and_nothing_hangs(
     with relay(models) as handing_over:
         assert handing_over is not None
         begin = time.monotonic()
-        for turns in ([(0, 1), (1, 1)], TURNS, TURNS):
-            handing_over.order(turns)
-        assert len(handing_over.taken()[0]) == 2
+        # The process may have ended before the last series is ordered.
         with pytest.raises(WorkerFailure, match=words):
-            handing_over.taken()
+            run_together(handing_over, [(0, 1), (1, 1)], TURNS, TURNS)
         assert time.monotonic() - begin < 20
     assert models[1 - broken].alive
     assert len(models[1 - broken].time_calls(2).wall_ns) == 2
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_process_that_ended_before_a_series_is_ordered_leaves_the_other_usable(
+    load: Load, broken: int
+) -> None:
+    models = [load("works"), load("works")]
+    models[broken] = load("ends")
+    with relay(models) as handing_over:
+        assert handing_over is not None
+        with pytest.raises(WorkerFailure, match="exited with code 3"):
+            order_again_and_again(handing_over, [(0, 1), (1, 1)], TURNS)
+    for _ in range(2):
+        assert len(models[1 - broken].time_calls(2).wall_ns) == 2
 
 
 @pytest.mark.parametrize("broken", [0, 1])
