@@ -62,7 +62,7 @@ def run_round(
     rounds.add(order, turns, lead_in, core if placed else -1, attempt)
 
 
-class _OrderedRounds:
+class _RoundByRound:
     """Adds round by round, each turn ordered when the one before it has ended."""
 
     def __init__(
@@ -109,6 +109,6 @@ def taking_rounds(
     """
     with relay(models if min(lead_in) else ()) as handing_over:
         if handing_over is None:
-            yield _OrderedRounds(models, lead_in, rounds, generator)
+            yield _RoundByRound(models, lead_in, rounds, generator)
         else:
             yield RelayedRounds(models, lead_in, call_ns, rounds, generator, handing_over)

@@ -290,7 +290,7 @@ def _stages(page: _Page, model: ModelReport) -> Iterator[Line]:
         Column("vs baseline", right=True, min_width=8),
         Column("threads", right=True, min_width=7, rank=3),
         Column("size", right=True, min_width=8, rank=1),
-        Column(score, right=True, min_width=min(12, longest), rank=2),
+        Column(score, right=True, min_width=max(6, min(12, longest)), rank=2),
         Column("memory", right=True, min_width=8, rank=4),
         Column("steady", right=True, min_width=8, rank=5),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -20,7 +21,7 @@ from pytest_edgeai.measure.relay import Relay, relay
 from pytest_edgeai.measure.relayed import RelayedRounds
 from pytest_edgeai.measure.rounds import Rounds
 from pytest_edgeai.measure.timed import CallTimes
-from pytest_edgeai.records import RuntimeOptions
+from pytest_edgeai.records import PairedTimings, RuntimeOptions
 from pytest_edgeai.selfcheck.planted import PlantedModel
 from pytest_edgeai.selfcheck.workload import Workshop
 from pytest_edgeai.worker.host import WorkerSpec
@@ -53,6 +54,28 @@ def order_again_and_again(relay: Relay, *series: Sequence[tuple[int, int]]) -> N
     while time.monotonic() < deadline:
         relay.order(series[-1])
         time.sleep(0.1)
+
+
+def interleaved(
+    models: Sequence[LoadedRunnable],
+    rounds: Rounds,
+    *,
+    decided: Callable[[PairedTimings], bool],
+    most_rounds: float = math.inf,
+) -> tuple[PairedTimings, bool]:
+    """Add rounds of two models on a quiet machine."""
+    baseline, candidate = models
+    return interleave(
+        baseline,
+        candidate,
+        rounds,
+        decided=decided,
+        is_contended=lambda _: False,
+        budget_s=60.0,
+        generator=random.Random(1),
+        progress=lambda count, seconds: None,
+        most_rounds=most_rounds,
+    )
 
 
 @pytest.fixture
@@ -118,17 +141,8 @@ def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -> None
     model = PlantedModel(repetitions=1)
     rounds = Rounds.of(2)
     answers = iter([False, True])
-    with Workshop(tmp_path).loaded(model, model) as (baseline, candidate):
-        timings, spent = interleave(
-            baseline,
-            candidate,
-            rounds,
-            decided=lambda _: next(answers),
-            is_contended=lambda _: False,
-            budget_s=60.0,
-            generator=random.Random(1),
-            progress=lambda count, seconds: None,
-        )
+    with Workshop(tmp_path).loaded(model, model) as models:
+        timings, spent = interleaved(models, rounds, decided=lambda _: next(answers))
     assert not spent
     # Those that were ordered ahead of the second answer are kept.
     assert timings.rounds == len(rounds) == 15
@@ -137,18 +151,10 @@ def test_a_question_that_was_answered_is_not_asked_again(tmp_path: Path) -> None
 def test_no_round_is_ordered_ahead_of_the_last(tmp_path: Path) -> None:
     model = PlantedModel(repetitions=1)
     rounds = Rounds.of(2)
-    with Workshop(tmp_path).loaded(model, model) as (baseline, candidate):
+    with Workshop(tmp_path).loaded(model, model) as models:
         for expected in (10, 17):
-            timings, spent = interleave(
-                baseline,
-                candidate,
-                rounds,
-                decided=lambda _: False,
-                is_contended=lambda _: False,
-                budget_s=60.0,
-                generator=random.Random(1),
-                progress=lambda count, seconds: None,
-                most_rounds=expected - len(rounds),
+            timings, spent = interleaved(
+                models, rounds, decided=lambda _: False, most_rounds=expected - len(rounds)
             )
             assert not spent
             assert timings.rounds == expected

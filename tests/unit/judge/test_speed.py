@@ -231,12 +231,20 @@ def test_dependent_rounds_are_warned_about(make_timings: Any) -> None:
     assert "depend on each other" in verdict.reason
 
 
-@pytest.mark.parametrize("bad", [0, -5])
-@pytest.mark.parametrize("column", range(4))
-def test_impossible_times_are_an_error(make_timings: Any, bad: int, column: int) -> None:
+@pytest.mark.parametrize(
+    ("column", "bad", "rounds"),
+    [
+        *((column, -5, [7]) for column in range(4)),
+        *((wall, 0, [7]) for wall in (0, 1)),
+        *((cpu, 0, [7, 8]) for cpu in (2, 3)),
+    ],
+)
+def test_impossible_times_are_an_error(
+    make_timings: Any, column: int, bad: int, rounds: list[int]
+) -> None:
     a, b = lognormal(1, 60, 2.8)
     columns = [a.copy(), b.copy(), a.copy(), b.copy()]
-    columns[column][7:9] = bad
+    columns[column][rounds] = bad
     timings = make_timings(*columns)
     verdict = judge_speed(timings, TWICE, budget_spent=True)
     assert verdict.outcome == "error"

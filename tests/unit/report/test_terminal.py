@@ -91,20 +91,36 @@ def test_stages_show_where_the_gain_comes_from(typical: Report) -> None:
     assert "baseline 4.11 ms 1.00× 1 22.0 MiB 0.9815 48.2 MiB 24.1 MiB" in wide
 
 
-def test_a_long_metric_is_wrapped_in_its_heading(typical: Report) -> None:
+def with_metric(typical: Report, metric: str) -> Report:
+    """The first model alone, scored by ``metric``."""
     model = typical.models[0]
     candidate = model.candidates[0]
-    stages = tuple(dataclasses.replace(s, metric="absolute_error") for s in candidate.stages)
     assert model.baseline_stage is not None
-    long = dataclasses.replace(
+    scored = dataclasses.replace(
         model,
-        baseline_stage=dataclasses.replace(model.baseline_stage, metric="absolute_error"),
-        candidates=(dataclasses.replace(candidate, stages=stages),),
+        baseline_stage=dataclasses.replace(model.baseline_stage, metric=metric),
+        candidates=(
+            dataclasses.replace(
+                candidate,
+                stages=tuple(dataclasses.replace(s, metric=metric) for s in candidate.stages),
+            ),
+        ),
     )
-    lines = text(dataclasses.replace(typical, models=(long,))).splitlines()
+    return dataclasses.replace(typical, models=(scored,))
+
+
+def test_a_long_metric_is_wrapped_in_its_heading(typical: Report) -> None:
+    lines = text(with_metric(typical, "absolute_error")).splitlines()
     first = next(i for i, line in enumerate(lines) if line.split()[:1] == ["stage"])
     assert lines[first].split()[-3:] == ["size", "absolute", "memory"]
     assert lines[first + 1].split()[-1] == "error"
+
+
+def test_a_short_metric_leaves_its_scores_whole(typical: Report) -> None:
+    report = with_metric(typical, "f1")
+    for width in range(MIN_WIDTH, 100):
+        stages = [line for line in text(report, width).splitlines() if "MiB" in line]
+        assert not any("0.…" in line or "0…" in line for line in stages), width
 
 
 def test_several_candidates_stand_beside_their_own_baselines(typical: Report) -> None:
